@@ -1,0 +1,1 @@
+//! Line and string protocols for the twistor reactor.

@@ -1,0 +1,544 @@
+//! A connection: the state behind a `Transport`, and what the loop does with it.
+//!
+//! Nothing in `transport.rs`, which is what handles call, runs user code; everything that does is here or in
+//! `dispatch.rs`, and is called from the loop alone.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use mio::Token;
+
+use crate::address::Address;
+use crate::core::{Core, READ_BUFFER, Source};
+use crate::dispatch::ProtocolSlot;
+use crate::error::{ConnectionDone, ConnectionLost};
+use crate::failure::Failure;
+use crate::outbox::{MAX_SLICES, Outbox};
+use crate::producing::ProducerSlot;
+use crate::stream::Stream;
+use crate::timers::DelayedCall;
+use crate::transport::{BufferLimits, Transport};
+
+/// The life of a connection. `Ending` waits in the queue for its `connection_lost`.
+///
+/// ```text
+///   Open --lose_connection--> Disconnecting --flushed--> Closed
+///     \________________________/
+///         abort, I/O error --> Ending --> Closed
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Open,
+    Disconnecting,
+    Ending,
+    Closed,
+}
+
+/// Our sending half.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WriteHalf {
+    Open,
+    /// `lose_write_connection` was called; what is queued goes first.
+    Ending,
+    Shut,
+}
+
+/// What waits in the queue for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// Reading was resumed.
+    Read,
+    /// `switch_protocol` was called outside of a callback of the connection's own.
+    Switch,
+    OutputHigh,
+    OutputDrained,
+    /// A pull producer's turn.
+    Pull,
+    /// Registered on a connection that is gone, or the like.
+    StopProducer,
+    /// `lose_write_connection`: shut the sending half once all is flushed.
+    ShutWrite,
+    /// `lose_connection`: finish once all is flushed.
+    Close,
+    /// `Phase::Ending`: finish now.
+    End,
+}
+
+/// What a poller, real or in memory, says of a source.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Readiness {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// The peer's FIN or an error is behind what is still to be read.
+    pub(crate) ended: bool,
+}
+
+/// Who wants to know, beside the protocol, that a connection is over.
+pub(crate) trait Owner {
+    fn connection_over(&self, reason: &Failure);
+}
+
+pub(crate) struct Conn {
+    core: Weak<Core>,
+    pub(crate) token: Cell<Token>,
+    pub(crate) peer: Address,
+    pub(crate) phase: Cell<Phase>,
+    pub(crate) write_half: Cell<WriteHalf>,
+    pub(crate) paused: Cell<bool>,
+    read_ended: Cell<bool>,
+    readable: Cell<bool>,
+    end_in_sight: Cell<bool>,
+    pub(crate) writable: Cell<bool>,
+    /// On the turn's list of connections to flush, or about to be flushed anyhow.
+    pub(crate) listed: Cell<bool>,
+    pub(crate) output_high: Cell<bool>,
+    abortive: Cell<bool>,
+    pub(crate) stream: RefCell<Option<Box<dyn Stream>>>,
+    pub(crate) out: RefCell<Outbox>,
+    pub(crate) protocol: ProtocolSlot,
+    /// Received, but to be delivered later: given back with `unread`, or left over for a new protocol.
+    unread: Cell<Vec<u8>>,
+    has_unread: Cell<bool>,
+    pub(crate) producer: ProducerSlot,
+    pub(crate) limits: Cell<BufferLimits>,
+    pub(crate) close_timeout: Cell<Option<Duration>>,
+    pub(crate) write_timeout: Cell<Option<Duration>>,
+    close_timer: Cell<Option<DelayedCall>>,
+    stall_timer: Cell<Option<DelayedCall>>,
+    pub(crate) bytes_sent: Cell<u64>,
+    ending: Cell<Option<Failure>>,
+    owner: Cell<Option<Rc<dyn Owner>>>,
+}
+
+/// How long a closing connection may take to flush: Twisted waits for ever, and a peer that does not read keeps it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Conn {
+    pub(crate) fn new(
+        core: &Rc<Core>,
+        peer: Address,
+        protocol: ProtocolSlot,
+        owner: Option<Rc<dyn Owner>>,
+    ) -> Transport {
+        Transport::from_conn(Rc::new(Self {
+            core: Rc::downgrade(core),
+            token: Cell::new(Token(usize::MAX - 2)),
+            peer,
+            phase: Cell::new(Phase::Open),
+            write_half: Cell::new(WriteHalf::Open),
+            paused: Cell::new(false),
+            read_ended: Cell::new(false),
+            readable: Cell::new(false),
+            end_in_sight: Cell::new(false),
+            writable: Cell::new(true),
+            listed: Cell::new(false),
+            output_high: Cell::new(false),
+            abortive: Cell::new(false),
+            stream: RefCell::new(None),
+            out: RefCell::default(),
+            protocol,
+            unread: Cell::default(),
+            has_unread: Cell::new(false),
+            producer: ProducerSlot::default(),
+            limits: Cell::default(),
+            close_timeout: Cell::new(Some(CLOSE_TIMEOUT)),
+            write_timeout: Cell::new(None),
+            close_timer: Cell::default(),
+            stall_timer: Cell::default(),
+            bytes_sent: Cell::new(0),
+            ending: Cell::default(),
+            owner: Cell::new(owner),
+        }))
+    }
+
+    pub(crate) fn core(&self) -> Option<Rc<Core>> {
+        self.core.upgrade()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.phase.get(), Phase::Ending | Phase::Closed)
+    }
+
+    /// Whether `write` still queues: until the sending half is shut, and while a closing connection drains.
+    #[inline]
+    pub(crate) fn accepts_output(&self) -> bool {
+        !self.is_over() && self.write_half.get() != WriteHalf::Shut
+    }
+
+    fn wants_input(&self) -> bool {
+        let open = self.phase.get() == Phase::Open && !self.read_ended.get();
+        open && !self.paused.get() && !self.has_unread.get()
+    }
+
+    /// Keeps bytes to be delivered before anything that is read later.
+    pub(crate) fn keep_unread(&self, data: &[u8]) {
+        let mut kept = data.to_vec();
+        kept.extend(self.unread.take());
+        self.unread.set(kept);
+        self.has_unread.set(true);
+    }
+
+    /// Notes that the connection is to end for `reason`; the queue does the rest.
+    pub(crate) fn end(&self, transport: &Transport, reason: Failure, abortive: bool) {
+        if self.is_over() {
+            return;
+        }
+        self.phase.set(Phase::Ending);
+        self.abortive.set(abortive);
+        self.ending.set(Some(reason));
+        self.out.borrow_mut().clear();
+        transport.enqueue(Delivery::End);
+    }
+
+    /// A panic in a callback is the reason even where an abort came first (P117).
+    pub(crate) fn override_reason(&self, reason: &Failure) {
+        if self.phase.get() == Phase::Ending {
+            self.ending.set(Some(reason.clone()));
+        }
+    }
+
+    /// Frees what would keep a cycle alive, without telling anybody: the reactor itself is gone.
+    pub(crate) fn dismantle(&self) {
+        self.phase.set(Phase::Closed);
+        drop(self.stream.take());
+        drop(self.owner.take());
+        self.producer.unregister();
+        self.protocol.discard();
+    }
+}
+
+impl Transport {
+    /// The connection is there: `connection_made`, and what that wrote is sent.
+    pub(crate) fn start(&self, core: &Rc<Core>, token: Token, stream: Box<dyn Stream>) {
+        self.conn().token.set(token);
+        *self.conn().stream.borrow_mut() = Some(stream);
+        self.callback(core, |protocol, transport| protocol.connection_made(transport));
+    }
+
+    /// The poller has something to say.
+    #[inline]
+    pub(crate) fn on_event(&self, core: &Rc<Core>, event: Readiness) {
+        let conn = self.conn();
+        if event.writable {
+            conn.writable.set(true);
+            if !conn.out.borrow().is_empty() {
+                self.flush(core);
+            }
+        }
+        if event.ended {
+            conn.end_in_sight.set(true);
+        }
+        if event.readable || event.ended {
+            conn.readable.set(true);
+            self.read_and_reply(core);
+        }
+    }
+
+    /// Reads, dispatches, and sends the replies at once, in one call: not on the next turn, as Twisted does. If other
+    /// connections have written to this one in this turn it is flushed at the turn's end with the rest.
+    pub(crate) fn read_and_reply(&self, core: &Rc<Core>) {
+        let conn = self.conn();
+        let listed = conn.listed.replace(true);
+        if !listed {
+            let spare = conn.out.borrow_mut().lend(core.spare_outbox.take());
+            core.spare_outbox.set(spare);
+        }
+        self.read(core);
+        if !listed {
+            conn.listed.set(false);
+            self.flush(core);
+            let emptied = conn.out.borrow_mut().reclaim();
+            if emptied.capacity() > 0 && emptied.capacity() <= READ_BUFFER {
+                core.spare_outbox.set(emptied);
+            }
+        }
+    }
+
+    fn read(&self, core: &Rc<Core>) {
+        let conn = self.conn();
+        self.switch_if_asked(core);
+        if conn.phase.get() != Phase::Open || conn.paused.get() {
+            return self.look_for_end();
+        }
+        if conn.has_unread.replace(false) {
+            self.deliver(core, &mut conn.unread.take());
+        }
+        let mut buffer = core.read_buffer.take();
+        if buffer.is_empty() {
+            buffer = vec![0; READ_BUFFER];
+        }
+        while conn.readable.get() && conn.wants_input() {
+            let result = match &mut *conn.stream.borrow_mut() {
+                Some(stream) => stream.read(&mut buffer),
+                None => break,
+            };
+            match result {
+                Ok(0) => {
+                    conn.readable.set(false);
+                    conn.read_ended.set(true);
+                    self.callback(core, |protocol, transport| protocol.read_connection_lost(transport));
+                }
+                Ok(count) => {
+                    self.deliver(core, &mut buffer[..count]);
+                    if count == buffer.len() {
+                        // there may be more: other connections first
+                        core.ready.borrow_mut().push(Source::Connection(self.clone()));
+                        break;
+                    }
+                    // a short read has drained the socket, except when the end is behind it: that makes no new event
+                    if !conn.end_in_sight.get() {
+                        conn.readable.set(false);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => conn.readable.set(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => self.lost(error),
+            }
+        }
+        core.read_buffer.set(buffer);
+    }
+
+    fn deliver(&self, core: &Rc<Core>, data: &mut [u8]) {
+        self.callback(core, |protocol, transport| protocol.data_received_mut(transport, data));
+    }
+
+    /// A connection that does not read still notices that its peer is gone, once nothing unread is before the end.
+    fn look_for_end(&self) {
+        let conn = self.conn();
+        if !conn.end_in_sight.get() || conn.is_over() || conn.read_ended.get() {
+            return;
+        }
+        let mut stream = conn.stream.borrow_mut();
+        let Some(stream) = &mut *stream else { return };
+        if !stream.at_end() {
+            return;
+        }
+        match stream.read(&mut [0]) {
+            Err(error) => self.lost(error),
+            // a closing connection expects no more than that
+            Ok(_) if conn.phase.get() == Phase::Disconnecting => conn.read_ended.set(true),
+            Ok(_) => self.conn().end(self, Failure::new(ConnectionDone::new()), false),
+        }
+    }
+
+    fn lost(&self, error: io::Error) {
+        self.conn().end(self, Failure::new(ConnectionLost::from(error)), false);
+    }
+
+    /// Sends what the socket takes. Runs no user code, so that `write` may call it too.
+    pub(crate) fn flush(&self, core: &Rc<Core>) {
+        let conn = self.conn();
+        let mut out = conn.out.borrow_mut();
+        if out.is_empty() {
+            return;
+        }
+        while conn.writable.get() && !out.is_empty() {
+            match self.send_some(&out) {
+                Ok((sent, wanted)) => {
+                    conn.bytes_sent.set(conn.bytes_sent.get() + sent as u64);
+                    out.advance(sent);
+                    if sent < wanted {
+                        conn.writable.set(false);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => conn.writable.set(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    drop(out);
+                    return self.lost(error);
+                }
+            }
+        }
+        let left = out.len();
+        drop(out);
+        if left > 0 {
+            self.watch_stall(core);
+        }
+        if conn.output_high.get() && left <= conn.limits.get().low {
+            conn.output_high.set(false);
+            self.enqueue(Delivery::OutputDrained);
+        }
+        if left == 0 {
+            self.flushed();
+        }
+    }
+
+    #[inline]
+    fn send_some(&self, out: &Outbox) -> io::Result<(usize, usize)> {
+        let mut stream = self.conn().stream.borrow_mut();
+        let Some(stream) = &mut *stream else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        if let Some(data) = out.only_tail() {
+            return Ok((stream.write(data)?, data.len()));
+        }
+        let mut slices = [io::IoSlice::new(&[]); MAX_SLICES];
+        let count = out.fill(&mut slices);
+        let wanted = slices[..count].iter().map(|slice| slice.len()).sum();
+        Ok((stream.write_vectored(&slices[..count])?, wanted))
+    }
+
+    #[inline]
+    fn flushed(&self) {
+        let conn = self.conn();
+        if conn.phase.get() == Phase::Disconnecting {
+            self.enqueue(Delivery::Close);
+        } else if conn.producer.is_pull() {
+            self.enqueue(Delivery::Pull);
+        } else if conn.write_half.get() == WriteHalf::Ending {
+            self.enqueue(Delivery::ShutWrite);
+        }
+    }
+
+    fn watch_stall(&self, core: &Rc<Core>) {
+        let conn = self.conn();
+        let Some(timeout) = conn.write_timeout.get() else {
+            return;
+        };
+        let armed = conn.stall_timer.take();
+        if armed.as_ref().is_some_and(DelayedCall::active) {
+            return conn.stall_timer.set(armed);
+        }
+        let (this, sent) = (self.clone(), conn.bytes_sent.get());
+        let check = move || {
+            let conn = this.conn();
+            if conn.out.borrow().is_empty() {
+                return;
+            }
+            if conn.bytes_sent.get() == sent {
+                let text = format!("the peer took no byte of the queued output for {timeout:?}");
+                return conn.end(&this, Failure::new(ConnectionLost::with_detail(text)), true);
+            }
+            if let Some(core) = conn.core() {
+                this.watch_stall(&core);
+            }
+        };
+        conn.stall_timer
+            .set(Some(DelayedCall::schedule(core, timeout, Box::new(check))));
+    }
+
+    /// One delivery from the queue.
+    pub(crate) fn on_delivery(&self, core: &Rc<Core>, delivery: Delivery) {
+        let conn = self.conn();
+        match delivery {
+            Delivery::Read => self.read_and_reply(core),
+            Delivery::Switch => self.switch_if_asked(core),
+            Delivery::End => {
+                let reason = conn.ending.take();
+                self.finish(core, &reason.unwrap_or_else(|| Failure::new(ConnectionLost::new())));
+            }
+            Delivery::Close => self.close_if_flushed(core),
+            Delivery::ShutWrite => self.shut_write_if_flushed(core),
+            Delivery::StopProducer => conn.producer.call(|producer| producer.stop_producing()),
+            Delivery::Pull if conn.is_over() => {}
+            Delivery::Pull => conn.producer.pull(),
+            Delivery::OutputHigh => {
+                if conn.output_high.get() && !conn.is_over() {
+                    conn.producer.pause();
+                    self.callback(core, |protocol, transport| protocol.output_high(transport));
+                }
+            }
+            Delivery::OutputDrained => {
+                if !conn.output_high.get() && !conn.is_over() {
+                    conn.producer.resume();
+                    self.callback(core, |protocol, transport| protocol.output_drained(transport));
+                }
+            }
+        }
+    }
+
+    fn close_if_flushed(&self, core: &Rc<Core>) {
+        let conn = self.conn();
+        if conn.phase.get() != Phase::Disconnecting {
+            return;
+        }
+        if conn.producer.holds_open() {
+            // it is asked for the rest, and the connection closes once it unregisters
+            return conn.producer.resume_or_pull();
+        }
+        self.flush(core);
+        if !conn.out.borrow().is_empty() {
+            return self.watch_close(core);
+        }
+        let done = match conn.write_half.get() {
+            WriteHalf::Shut => ConnectionDone::with_detail("Connection done"),
+            _ => ConnectionDone::new(),
+        };
+        self.finish(core, &Failure::new(done));
+    }
+
+    fn watch_close(&self, core: &Rc<Core>) {
+        let conn = self.conn();
+        let Some(timeout) = conn.close_timeout.get() else {
+            return;
+        };
+        let this = self.clone();
+        let give_up = move || {
+            let text = format!("the peer did not take the rest of the output within {timeout:?}");
+            this.conn()
+                .end(&this, Failure::new(ConnectionLost::with_detail(text)), true);
+        };
+        let armed = conn.close_timer.take();
+        conn.close_timer
+            .set(armed.or_else(|| Some(DelayedCall::schedule(core, timeout, Box::new(give_up)))));
+    }
+
+    fn shut_write_if_flushed(&self, core: &Rc<Core>) {
+        let conn = self.conn();
+        let waiting = conn.phase.get() == Phase::Open && conn.write_half.get() == WriteHalf::Ending;
+        if !waiting || !conn.out.borrow().is_empty() || conn.producer.is_registered() {
+            return;
+        }
+        conn.write_half.set(WriteHalf::Shut);
+        if let Some(stream) = &mut *conn.stream.borrow_mut() {
+            // P126: the peer may be gone already; reading will tell
+            if let Err(error) = stream.shutdown_write() {
+                log::debug!("{}: shutdown: {error}", conn.peer);
+            }
+        }
+        self.callback(core, |protocol, transport| protocol.write_connection_lost(transport));
+    }
+
+    /// The end: the socket is closed, then everybody hears of it, once.
+    pub(crate) fn finish(&self, core: &Rc<Core>, reason: &Failure) {
+        let conn = self.conn();
+        if conn.phase.replace(Phase::Closed) == Phase::Closed {
+            return;
+        }
+        drop(core.remove(conn.token.get()));
+        let stream = conn.stream.take();
+        if let Some(mut stream) = stream {
+            if conn.abortive.get() {
+                stream.set_abortive();
+            } else if conn.readable.get() || conn.paused.get() {
+                // Closing with unread input would make the kernel send RST, which can destroy what we sent last.
+                discard_input(&mut *stream);
+            }
+        }
+        conn.out.borrow_mut().clear();
+        conn.unread.take();
+        for timer in [conn.close_timer.take(), conn.stall_timer.take()].into_iter().flatten() {
+            let _ = timer.cancel();
+        }
+        log::debug!("{}: closed: {reason}", conn.peer);
+        conn.producer.call(|producer| producer.stop_producing());
+        conn.producer.unregister();
+        self.last_callback(core, reason);
+        if let Some(owner) = conn.owner.take() {
+            owner.connection_over(reason);
+        }
+    }
+}
+
+/// Reads and drops what has come, within bounds.
+fn discard_input(stream: &mut dyn Stream) {
+    let _ = stream.shutdown_write();
+    let mut scratch = [0; 16 * 1024];
+    for _ in 0..16 {
+        if !matches!(stream.read(&mut scratch), Ok(count) if count == scratch.len()) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The reactor's state: what all handles of one reactor share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mio::event::Source as MioSource;
+use mio::{Interest, Poll, Registry, Token};
+use slab::Slab;
+
+use crate::clock::Time;
+use crate::connect::{Attempt, Connector};
+use crate::deferred::Tasks;
+use crate::factory::FactoryCounts;
+use crate::listen::Port;
+use crate::reactor::Reactor;
+use crate::testing::MemoryDriver;
+use crate::thread::{Mailbox, Returns, ThreadPool};
+use crate::timers::Timers;
+use crate::transport::Transport;
+
+/// One `recv` takes at most this much: large enough that 1 MiB messages come in few calls, small enough for the L2 cache.
+pub(crate) const READ_BUFFER: usize = 256 * 1024;
+
+/// Tokens of the reactor's own sources; a slab key never comes near them.
+pub(crate) const WAKER: Token = Token(usize::MAX);
+pub(crate) const SIGNALS: Token = Token(usize::MAX - 1);
+
+/// Something with a token.
+#[derive(Clone)]
+pub(crate) enum Source {
+    Connection(Transport),
+    Port(Rc<Port>),
+    Attempt(Rc<Attempt>),
+}
+
+/// A delivery that waits for the callback on the stack to return.
+pub(crate) enum Task {
+    Call(Box<dyn FnOnce(&Reactor)>),
+    Connection(Transport, crate::conn::Delivery),
+}
+
+pub(crate) enum Driver {
+    Poll {
+        poll: Box<RefCell<Poll>>,
+        registry: Registry,
+    },
+    Memory(MemoryDriver),
+}
+
+pub(crate) struct Core {
+    pub(crate) driver: Driver,
+    pub(crate) time: Time,
+    sources: RefCell<Slab<(u32, Source)>>,
+    generation: Cell<u32>,
+    pub(crate) timers: RefCell<Timers>,
+    /// The one queue: two would reorder `peer.post(..)` and `peer.resume_producing()`.
+    pub(crate) queue: RefCell<VecDeque<Task>>,
+    /// Connections written to by others in this turn; flushed once at its end.
+    pub(crate) dirty: RefCell<Vec<Transport>>,
+    /// Sources that had more to give than one turn may take.
+    pub(crate) ready: RefCell<Vec<Source>>,
+    pub(crate) read_buffer: Cell<Vec<u8>>,
+    pub(crate) spare_outbox: Cell<Vec<u8>>,
+    pub(crate) factories: FactoryCounts,
+    /// Connectors with an attempt under way, whether a source stands for it or a name is being resolved.
+    pub(crate) connecting: RefCell<HashSet<Connector>>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) pool: ThreadPool,
+    pub(crate) returns: Returns,
+    pub(crate) tasks: Tasks,
+    pub(crate) running: Cell<bool>,
+    pub(crate) stopping: Cell<bool>,
+    pub(crate) signals: Cell<bool>,
+    pub(crate) when_running: RefCell<Vec<Box<dyn FnOnce(&Reactor)>>>,
+}
+
+impl Core {
+    pub(crate) fn new(driver: Driver, time: Time, mailbox: Mailbox) -> Rc<Self> {
+        Rc::new(Self {
+            driver,
+            time,
+            sources: RefCell::default(),
+            generation: Cell::new(0),
+            timers: RefCell::default(),
+            queue: RefCell::default(),
+            dirty: RefCell::default(),
+            ready: RefCell::default(),
+            read_buffer: Cell::default(),
+            spare_outbox: Cell::default(),
+            factories: FactoryCounts::default(),
+            connecting: RefCell::default(),
+            mailbox: Arc::new(mailbox),
+            pool: ThreadPool::default(),
+            returns: Returns::default(),
+            tasks: Tasks::default(),
+            running: Cell::new(false),
+            stopping: Cell::new(false),
+            signals: Cell::new(true),
+            when_running: RefCell::default(),
+        })
+    }
+
+    pub(crate) fn push(&self, task: Task) {
+        self.queue.borrow_mut().push_back(task);
+    }
+
+    pub(crate) fn call_soon(&self, call: Box<dyn FnOnce(&Reactor)>) {
+        self.push(Task::Call(call));
+    }
+
+    /// Gives a source a token (slot and generation: an event for a slot that was reused since is nobody's) and, if it
+    /// has something to poll, registers that, once for all: edge-triggered, readable and writable.
+    pub(crate) fn add(&self, source: Source, mio: Option<&mut dyn MioSource>, interest: Interest) -> io::Result<Token> {
+        let generation = self.generation.get().wrapping_add(1) & 0x7fff_ffff;
+        self.generation.set(generation);
+        let key = self.sources.borrow_mut().insert((generation, source));
+        let token = Token((generation as usize) << 32 | key);
+        if let (Driver::Poll { registry, .. }, Some(mio)) = (&self.driver, mio) {
+            if let Err(error) = mio.register(registry, token, interest) {
+                drop(self.remove(token));
+                return Err(error);
+            }
+        }
+        Ok(token)
+    }
+
+    /// Puts another source in the place of the one that `token` names: a connected attempt becomes a connection.
+    pub(crate) fn replace(&self, token: Token, source: Source) -> Option<Source> {
+        let mut sources = self.sources.borrow_mut();
+        let slot = sources
+            .get_mut(key_of(token))
+            .filter(|slot| slot.0 == generation_of(token))?;
+        Some(std::mem::replace(&mut slot.1, source))
+    }
+
+    pub(crate) fn remove(&self, token: Token) -> Option<Source> {
+        let mut sources = self.sources.borrow_mut();
+        let current = sources
+            .get(key_of(token))
+            .is_some_and(|slot| slot.0 == generation_of(token));
+        current.then(|| sources.remove(key_of(token)).1)
+    }
+
+    #[inline]
+    pub(crate) fn source(&self, token: Token) -> Option<Source> {
+        let sources = self.sources.borrow();
+        let (generation, source) = sources.get(key_of(token))?;
+        (*generation == generation_of(token)).then(|| source.clone())
+    }
+
+    pub(crate) fn all_sources(&self) -> Vec<Source> {
+        self.sources
+            .borrow()
+            .iter()
+            .map(|(_, (_, source))| source.clone())
+            .collect()
+    }
+}
+
+/// A reactor dropped without having run to its end closes what it had, and breaks the cycles through it.
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.mailbox.close();
+        for (_, (_, source)) in std::mem::take(&mut *self.sources.borrow_mut()) {
+            match source {
+                Source::Connection(transport) => transport.conn().dismantle(),
+                Source::Attempt(attempt) => attempt.dismantle(),
+                Source::Port(_) => {}
+            }
+        }
+    }
+}
+
+fn key_of(token: Token) -> usize {
+    token.0 & 0xffff_ffff
+}
+
+fn generation_of(token: Token) -> u32 {
+    (token.0 >> 32) as u32
+}

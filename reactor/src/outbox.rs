@@ -1,0 +1,167 @@
+//! Bytes waiting to be sent.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::Bytes;
+
+/// How many pieces one `writev` takes. Beyond a few dozen the kernel's time dwarfs the call's.
+pub(crate) const MAX_SLICES: usize = 32;
+
+/// A shared piece at least this long is queued as it is; a shorter one is cheaper to copy than to track.
+const SHARE_FROM: usize = 4 * 1024;
+
+/// The output queue of a connection: whole shared pieces first, then one growing buffer for what was copied.
+/// Partial writes move an offset, never bytes; when empty it owns no memory.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    chunks: VecDeque<Bytes>,
+    tail: Vec<u8>,
+    /// Bytes already sent of the first piece.
+    sent: usize,
+    len: usize,
+}
+
+impl Outbox {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, data: &[u8]) {
+        self.tail.extend_from_slice(data);
+        self.len += data.len();
+    }
+
+    pub(crate) fn push_shared(&mut self, data: Bytes) {
+        if data.len() < SHARE_FROM {
+            return self.push(&data);
+        }
+        self.close_tail();
+        self.len += data.len();
+        self.chunks.push_back(data);
+    }
+
+    /// Lends the outbox a buffer that somebody else keeps between turns, if it has none.
+    pub(crate) fn lend(&mut self, spare: Vec<u8>) -> Vec<u8> {
+        if self.tail.capacity() == 0 {
+            std::mem::replace(&mut self.tail, spare)
+        } else {
+            spare
+        }
+    }
+
+    /// Takes the emptied buffer back.
+    pub(crate) fn reclaim(&mut self) -> Vec<u8> {
+        if self.is_empty() {
+            std::mem::take(&mut self.tail)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The first pieces to send; how many of `slices` were filled.
+    pub(crate) fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
+        let mut skip = self.sent;
+        let mut count = 0;
+        for piece in self.chunks.iter().map(|chunk| &chunk[..]).chain([&self.tail[..]]) {
+            if count == MAX_SLICES {
+                break;
+            }
+            if piece.len() > skip {
+                slices[count] = IoSlice::new(&piece[skip..]);
+                count += 1;
+            }
+            skip = 0;
+        }
+        count
+    }
+
+    /// The only piece, if there is just one of the copied kind: the common case, which needs no `writev`.
+    #[inline]
+    pub(crate) fn only_tail(&self) -> Option<&[u8]> {
+        self.chunks.is_empty().then(|| &self.tail[self.sent..])
+    }
+
+    /// `count` more bytes have been sent.
+    #[inline]
+    pub(crate) fn advance(&mut self, count: usize) {
+        self.len -= count;
+        self.sent += count;
+        while let Some(first) = self.chunks.front() {
+            if self.sent < first.len() {
+                return;
+            }
+            self.sent -= first.len();
+            self.chunks.pop_front();
+        }
+        if self.len == 0 {
+            self.sent = 0;
+            self.tail.clear();
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Everything queued, copied: for tests.
+    pub(crate) fn to_vec(&self) -> Vec<u8> {
+        let mut all: Vec<u8> = self.chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect();
+        all.extend_from_slice(&self.tail);
+        all.split_off(self.sent)
+    }
+
+    fn close_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.chunks.push_back(Bytes::from(std::mem::take(&mut self.tail)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(outbox: &mut Outbox, step: usize) -> Vec<u8> {
+        let mut got = Vec::new();
+        while !outbox.is_empty() {
+            let before = got.len();
+            {
+                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                let count = outbox.fill(&mut slices);
+                for slice in &slices[..count] {
+                    let take = slice.len().min(step - (got.len() - before));
+                    got.extend_from_slice(&slice[..take]);
+                }
+            }
+            outbox.advance(got.len() - before);
+        }
+        got
+    }
+
+    /// T49, P105
+    #[test]
+    fn any_partial_writes_send_the_same_bytes() {
+        for step in [1, 2, 3, 4095, 4096, 4097, 5000, 20_000] {
+            let mut outbox = Outbox::default();
+            let mut want = Vec::new();
+            for round in 0..4_u8 {
+                outbox.push(&[round; 100]);
+                want.extend([round; 100]);
+                outbox.push_shared(Bytes::from(vec![round + 100; 5000]));
+                want.extend([round + 100; 5000]);
+                outbox.push_shared(Bytes::from_static(b"short"));
+                want.extend(b"short");
+            }
+            assert_eq!(outbox.len(), want.len());
+            assert_eq!(outbox.to_vec(), want);
+            assert_eq!(drain(&mut outbox, step), want, "step {step}");
+            assert_eq!(outbox.reclaim().len(), 0);
+        }
+    }
+}

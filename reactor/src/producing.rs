@@ -1,0 +1,89 @@
+//! A transport's registered producer.
+
+use std::cell::Cell;
+
+use crate::dispatch::guarded;
+use crate::producer::{Producer, Streaming};
+
+struct Registered {
+    producer: Box<dyn Producer>,
+    streaming: Streaming,
+}
+
+/// The producer, and whether we have paused it. It is taken out while it is called, so that it may unregister itself.
+#[derive(Default)]
+pub(crate) struct ProducerSlot {
+    producer: Cell<Option<Box<Registered>>>,
+    streaming: Cell<Option<Streaming>>,
+    paused: Cell<bool>,
+}
+
+impl ProducerSlot {
+    pub(crate) fn is_registered(&self) -> bool {
+        self.streaming.get().is_some()
+    }
+
+    #[inline]
+    pub(crate) fn is_pull(&self) -> bool {
+        self.streaming.get() == Some(Streaming::Pull)
+    }
+
+    /// Whether a closing connection waits for this producer: a pull producer, or a push producer that we have paused.
+    pub(crate) fn holds_open(&self) -> bool {
+        self.is_pull() || (self.is_registered() && self.paused.get())
+    }
+
+    pub(crate) fn register(&self, producer: Box<dyn Producer>, streaming: Streaming) {
+        self.streaming.set(Some(streaming));
+        self.paused.set(false);
+        self.producer.set(Some(Box::new(Registered { producer, streaming })));
+    }
+
+    pub(crate) fn unregister(&self) {
+        self.streaming.set(None);
+        self.paused.set(false);
+        drop(self.producer.take());
+    }
+
+    pub(crate) fn pause(&self) {
+        if self.streaming.get() == Some(Streaming::Push) && !self.paused.replace(true) {
+            self.call(|producer| producer.pause_producing());
+        }
+    }
+
+    pub(crate) fn resume(&self) {
+        if self.paused.replace(false) {
+            self.call(|producer| producer.resume_producing());
+        }
+    }
+
+    pub(crate) fn pull(&self) {
+        if self.is_pull() {
+            self.call(|producer| producer.resume_producing());
+        }
+    }
+
+    pub(crate) fn resume_or_pull(&self) {
+        self.resume();
+        self.pull();
+    }
+
+    /// Calls the producer, if there is one. A panic unregisters it.
+    pub(crate) fn call(&self, f: impl FnOnce(&mut dyn Producer)) {
+        let Some(mut registered) = self.producer.take() else {
+            return;
+        };
+        let outcome = guarded("a producer", || f(&mut *registered.producer));
+        if outcome.is_err() {
+            self.streaming.set(None);
+        }
+        // put back, unless it has unregistered itself (and perhaps another has taken its place)
+        let occupied = self.producer.take();
+        let back = match occupied {
+            None if self.streaming.get() == Some(registered.streaming) => registered,
+            Some(other) => other,
+            None => return,
+        };
+        self.producer.set(Some(back));
+    }
+}

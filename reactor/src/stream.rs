@@ -1,0 +1,83 @@
+//! What lies under a transport: a socket, or a pipe in memory.
+
+use std::io::{self, IoSlice, Read, Write};
+
+use mio::net::TcpStream;
+use socket2::SockRef;
+
+use crate::address::Address;
+use crate::conn::Readiness;
+
+/// A non-blocking byte stream. `WouldBlock` means that an event will come when it is worth another try.
+pub(crate) trait Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+    fn write(&mut self, data: &[u8]) -> io::Result<usize>;
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    fn shutdown_write(&mut self) -> io::Result<()>;
+    /// Whether the next read would say that the peer is gone, with no data before that.
+    fn at_end(&mut self) -> bool;
+    /// Closing it from now on resets the connection (TCP: RST instead of FIN).
+    fn set_abortive(&mut self);
+    fn host(&self) -> io::Result<Address>;
+    fn nodelay(&self) -> io::Result<bool>;
+    fn set_nodelay(&mut self, on: bool) -> io::Result<()>;
+    fn keepalive(&self) -> io::Result<bool>;
+    fn set_keepalive(&mut self, on: bool) -> io::Result<()>;
+    /// What a poller would say, for a stream that has none.
+    fn readiness(&self) -> Readiness {
+        Readiness::default()
+    }
+}
+
+impl Stream for TcpStream {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Read::read(self, buffer)
+    }
+
+    #[inline]
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        Write::write(self, data)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Write::write_vectored(self, slices)
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.shutdown(std::net::Shutdown::Write)
+    }
+
+    fn at_end(&mut self) -> bool {
+        match self.peek(&mut [0]) {
+            Ok(count) => count == 0,
+            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+        }
+    }
+
+    fn set_abortive(&mut self) {
+        if let Err(error) = SockRef::from(&*self).set_linger(Some(std::time::Duration::ZERO)) {
+            log::debug!("SO_LINGER: {error}");
+        }
+    }
+
+    fn host(&self) -> io::Result<Address> {
+        self.local_addr().map(Address::from)
+    }
+
+    fn nodelay(&self) -> io::Result<bool> {
+        Self::nodelay(self)
+    }
+
+    fn set_nodelay(&mut self, on: bool) -> io::Result<()> {
+        Self::set_nodelay(self, on)
+    }
+
+    fn keepalive(&self) -> io::Result<bool> {
+        SockRef::from(self).keepalive()
+    }
+
+    fn set_keepalive(&mut self, on: bool) -> io::Result<()> {
+        SockRef::from(&*self).set_keepalive(on)
+    }
+}

@@ -1,0 +1,195 @@
+//! Delayed calls.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
+
+use crate::core::Core;
+use crate::error::{AlreadyCalled, AlreadyCancelled};
+use crate::failure::Failure;
+
+/// A deadline as far away as this never comes (P045); `Instant` arithmetic must not overflow on the way there.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// When a call is due, and which of several was made first.
+type Key = (Instant, u64);
+
+/// The pending calls, in the order in which they will run: equal deadlines in the order they were made.
+#[derive(Default)]
+pub(crate) struct Timers {
+    pending: BTreeMap<Key, Rc<Call>>,
+    made: u64,
+}
+
+impl Timers {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.pending.first_key_value().map(|((deadline, _), _)| *deadline)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Takes out the first call that is due at `now` and was made before the call numbered `before`, so that calls
+    /// that timers make wait for the next turn (P047).
+    pub(crate) fn pop_due(&mut self, now: Instant, before: u64) -> Option<Rc<Call>> {
+        let due = self
+            .pending
+            .range(..=(now, u64::MAX))
+            .find(|((_, number), _)| *number < before);
+        let key = due.map(|(key, _)| *key)?;
+        self.pending.remove(&key)
+    }
+
+    pub(crate) fn made(&self) -> u64 {
+        self.made
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Pending,
+    Called,
+    Cancelled,
+}
+
+pub(crate) struct Call {
+    core: Weak<Core>,
+    key: Cell<Key>,
+    state: Cell<State>,
+    function: Cell<Option<Box<dyn FnOnce()>>>,
+}
+
+impl Call {
+    /// The call's function; from here on the call counts as called.
+    pub(crate) fn fire(&self) -> Option<Box<dyn FnOnce()>> {
+        self.state.set(State::Called);
+        self.function.take()
+    }
+}
+
+/// A call that the reactor will make: `IDelayedCall`, from [`Reactor::call_later`](crate::Reactor::call_later).
+///
+/// Dropping it does not cancel the call.
+///
+/// ```
+/// use std::time::Duration;
+/// use twistor_reactor::testing::MemoryReactor;
+/// let reactor = MemoryReactor::new();
+/// let call = reactor.call_later(Duration::from_secs(1), || println!("never"));
+/// assert!(call.active());
+/// call.cancel().unwrap();
+/// assert_eq!(call.cancel().unwrap_err().to_string(), "Tried to cancel an already-cancelled event.");
+/// ```
+#[derive(Clone)]
+pub struct DelayedCall(Rc<Call>);
+
+impl DelayedCall {
+    pub(crate) fn schedule(core: &Rc<Core>, delay: Duration, function: Box<dyn FnOnce()>) -> Self {
+        let timers = &core.timers;
+        let number = timers.borrow().made;
+        let key = (core.time.now() + delay.min(FOREVER), number);
+        let call = Rc::new(Call {
+            core: Rc::downgrade(core),
+            key: Cell::new(key),
+            state: Cell::new(State::Pending),
+            function: Cell::new(Some(function)),
+        });
+        let mut timers = timers.borrow_mut();
+        timers.made += 1;
+        timers.pending.insert(key, call.clone());
+        Self(call)
+    }
+
+    /// Takes the call back.
+    ///
+    /// # Errors
+    /// [`AlreadyCalled`] or [`AlreadyCancelled`], by which Twisted tells a misuse; a caller who does not mind drops it.
+    pub fn cancel(&self) -> Result<(), Failure> {
+        self.check_pending()?;
+        self.0.state.set(State::Cancelled);
+        self.unschedule();
+        // Dropped with no borrow of the library's open: what the closure owns may call back from its Drop.
+        drop(self.0.function.take());
+        Ok(())
+    }
+
+    /// Makes the call due `delay` from now, earlier or later than it was.
+    ///
+    /// # Errors
+    /// As [`cancel`](Self::cancel).
+    pub fn reset(&self, delay: Duration) -> Result<(), Failure> {
+        self.check_pending()?;
+        if let Some(core) = self.0.core.upgrade() {
+            self.move_to(core.time.now() + delay.min(FOREVER));
+        }
+        Ok(())
+    }
+
+    /// Makes the call due this much later than it was. (Twisted takes negative delays too; see
+    /// [`advance`](Self::advance).)
+    ///
+    /// # Errors
+    /// As [`cancel`](Self::cancel).
+    pub fn delay(&self, by: Duration) -> Result<(), Failure> {
+        self.check_pending()?;
+        self.move_to(self.0.key.get().0 + by.min(FOREVER));
+        Ok(())
+    }
+
+    /// Makes the call due this much earlier than it was: Twisted's `delay` with a negative argument.
+    ///
+    /// # Errors
+    /// As [`cancel`](Self::cancel).
+    pub fn advance(&self, by: Duration) -> Result<(), Failure> {
+        self.check_pending()?;
+        let deadline = self.0.key.get().0;
+        self.move_to(deadline.checked_sub(by).unwrap_or(deadline));
+        Ok(())
+    }
+
+    /// Whether the call is still to come.
+    pub fn active(&self) -> bool {
+        self.0.state.get() == State::Pending
+    }
+
+    /// When the call is due.
+    pub fn time(&self) -> Instant {
+        self.0.key.get().0
+    }
+
+    fn check_pending(&self) -> Result<(), Failure> {
+        match self.0.state.get() {
+            State::Pending => Ok(()),
+            State::Called => Err(Failure::new(AlreadyCalled::new())),
+            State::Cancelled => Err(Failure::new(AlreadyCancelled::new())),
+        }
+    }
+
+    fn unschedule(&self) -> Option<(Rc<Core>, Rc<Call>)> {
+        let core = self.0.core.upgrade()?;
+        let call = core.timers.borrow_mut().pending.remove(&self.0.key.get())?;
+        Some((core, call))
+    }
+
+    fn move_to(&self, deadline: Instant) {
+        if let Some((core, call)) = self.unschedule() {
+            let key = (deadline, self.0.key.get().1);
+            call.key.set(key);
+            core.timers.borrow_mut().pending.insert(key, call);
+        }
+    }
+}
+
+impl fmt::Debug for DelayedCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.0.state.get() {
+            State::Pending => "pending",
+            State::Called => "called",
+            State::Cancelled => "cancelled",
+        };
+        write!(f, "DelayedCall({state})")
+    }
+}
