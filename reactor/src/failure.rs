@@ -37,10 +37,12 @@ impl Failure {
         }
     }
 
-    /// Whether the error is an `E`, or of a class that Twisted derives from `E`.
+    /// Whether the error is an `E`, or of a class that Twisted derives from `E`, or was caused by a `Failure` of which
+    /// that is true.
     pub fn check<E: 'static>(&self) -> bool {
         let wanted = TypeId::of::<E>();
-        self.class == wanted || derives_from(self.error(), wanted)
+        let caused_by = || self.error.source().and_then(|source| source.downcast_ref::<Self>());
+        self.class == wanted || derives_from(self.error(), wanted) || caused_by().is_some_and(Self::check::<E>)
     }
 
     /// The error itself, if it is exactly an `E`.

@@ -1,6 +1,44 @@
 //! RFC 6455 and RFC 7692 WebSocket for the twistor reactor: server, client, `Site` and `Resource`.
+//!
+//! Below, without input or output: [`sansio`] (frames, messages, compression), [`http`] and [`handshake`]. Above, on the
+//! reactor: [`WebSocketProtocol`] is what you write; [`WebSocketServerFactory`], [`WebSocketResource`] and
+//! [`WebSocketClientFactory`] adapt a factory of it; [`WebSocket`] is the handle.
 
-#[doc(hidden)]
+mod autobahn;
+mod backlog;
+mod client;
+mod closed;
+mod closing;
+mod connections;
+pub mod handshake;
 pub mod http;
-mod handshake;
+mod message;
+mod options;
+mod protocol;
+mod resource;
 pub mod sansio;
+mod server;
+mod server_handle;
+mod session;
+mod site;
+mod socket;
+
+// What users write, and what their callbacks get.
+pub use message::{AsMessage, Frame, Message, PreparedMessage};
+pub use protocol::{Accept, Negotiation, Piece, Refusal, WebSocketProtocol};
+pub use socket::{ControlTooLong, MessageUnfinished, WebSocket, WebSocketState};
+
+// Servers and clients.
+pub use client::{ClientError, ExtensionError, WebSocketClient, WebSocketClientFactory, connect_ws};
+pub use options::{Options, Overflow};
+pub use resource::Resource;
+pub use server::{WebSocketResource, WebSocketServerFactory};
+pub use server_handle::ServerHandle;
+pub use site::{HttpChannel, Site, SiteOptions};
+
+// Dialects.
+pub use autobahn::{Autobahn, AutobahnFactory, AutobahnProtocol};
+
+// How things end.
+pub use closed::{CloseStatus, Initiator, LimitExceeded, WebSocketClosed, close_code};
+pub use sansio::InvalidCloseCode;

@@ -1,0 +1,176 @@
+//! The closing handshake (RFC 6455, 7), and the other ways for a WebSocket to end.
+
+use std::time::Duration;
+
+use twistor_reactor::{Failure, Transport};
+
+use crate::closed::{CloseStatus, Initiator, LimitExceeded, WebSocketClosed, close_code};
+use crate::sansio::{ClosePayload, FrameError, Role};
+use crate::socket::{WebSocket, WebSocketState};
+
+/// After an error, how long a peer that still sends is listened to (and ignored) so that it can read why: closing at
+/// once would make the kernel reset the connection, and the reset can overtake the Close.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What is known about the end so far.
+#[derive(Default)]
+pub(crate) struct End {
+    pub(crate) status: Option<CloseStatus>,
+    sent: Option<u16>,
+    received: Option<(u16, String)>,
+    initiator: Option<Initiator>,
+    failure: Option<Failure>,
+}
+
+/// Ends a connection after what is queued, leaving the peer time to read it.
+pub(crate) fn linger(transport: &Transport) -> twistor_reactor::DelayedCall {
+    transport.unregister_producer();
+    transport.resume_producing();
+    transport.lose_write_connection();
+    let closing = transport.clone();
+    transport.reactor().call_later(LINGER, move || closing.lose_connection())
+}
+
+impl WebSocket {
+    /// Our Close comes first.
+    pub(crate) fn begin_close(&self, code: Option<u16>) {
+        let socket = self.socket();
+        socket.state.set(WebSocketState::Closing);
+        let mut end = socket.end.borrow_mut();
+        end.sent = code;
+        end.initiator = Some(Initiator::Local);
+        drop(end);
+        self.resume_producing(); // to read the peer's
+        self.limit_close();
+    }
+
+    fn limit_close(&self) {
+        let socket = self.socket();
+        let Some(timeout) = socket.options.close_handshake_timeout else { return };
+        let this = self.clone();
+        let timer = self.reactor().call_later(timeout, move || {
+            this.socket().end.borrow_mut().failure = Some(Failure::new(LimitExceeded::CloseTimeout));
+            this.abort_with(Failure::new(LimitExceeded::CloseTimeout));
+        });
+        self.set_deadline(timer);
+    }
+
+    fn set_deadline(&self, timer: twistor_reactor::DelayedCall) {
+        if let Some(old) = self.socket().deadline.replace(Some(timer)) {
+            let _ = old.cancel();
+        }
+    }
+
+    /// The peer's Close has come. True when it was the first and is answered now.
+    pub(crate) fn close_received(&self, code: u16, reason: &str) {
+        let socket = self.socket();
+        let began = socket.state.replace(WebSocketState::Closed);
+        socket.end.borrow_mut().received = Some((code, reason.to_owned()));
+        if began == WebSocketState::Open {
+            self.drop_backlog();
+            let reply = if code == close_code::NO_STATUS { None } else { Some((code, "")) };
+            // RFC 6455, 5.5.1: typically the code that came
+            if let Ok(payload) = ClosePayload::new(reply) {
+                self.write_close(payload.as_bytes());
+            }
+            let mut end = socket.end.borrow_mut();
+            end.sent = Some(code);
+            end.initiator = Some(Initiator::Peer);
+        }
+        // RFC 6455, 7.1.1: the server closes the TCP connection; a client waits for it to do so
+        match socket.role {
+            Role::Server => {
+                socket.transport.unregister_producer();
+                socket.transport.lose_connection();
+            }
+            Role::Client if began == WebSocketState::Open => self.limit_close(),
+            Role::Client => {}
+        }
+    }
+
+    /// The peer broke the protocol: it is told why, and the connection ends.
+    #[cold]
+    pub(crate) fn fail_frame(&self, error: FrameError) {
+        self.fail_with(error.close_code(), &error.to_string(), Failure::new(error));
+    }
+
+    /// The peer passed a limit of ours.
+    #[cold]
+    pub(crate) fn fail_limit(&self, code: u16, limit: LimitExceeded) {
+        self.fail_with(code, &limit.to_string(), Failure::new(limit));
+    }
+
+    #[cold]
+    pub(crate) fn overflowed(&self) {
+        self.fail_limit(close_code::TRY_AGAIN_LATER, LimitExceeded::Output);
+    }
+
+    /// The peer gives no sign of life: there is nobody to talk to.
+    pub(crate) fn silent(&self) {
+        let failure = Failure::new(LimitExceeded::PingTimeout);
+        self.socket().end.borrow_mut().failure = Some(failure.clone());
+        self.abort_with(failure);
+    }
+
+    /// Ends the connection for `failure`, with a Close that says so.
+    pub(crate) fn fail_with(&self, code: u16, reason: &str, failure: Failure) {
+        let socket = self.socket();
+        let began = socket.state.get();
+        if matches!(began, WebSocketState::Gone | WebSocketState::Closed) {
+            return;
+        }
+        log::debug!("{}: failed with {code}: {failure}", self.peer());
+        socket.state.set(WebSocketState::Closed);
+        self.drop_backlog();
+        if began == WebSocketState::Open {
+            if let Ok(payload) = ClosePayload::new(Some((code, reason))) {
+                self.write_close(payload.as_bytes());
+            }
+        }
+        let mut end = socket.end.borrow_mut();
+        end.sent = Some(code);
+        end.initiator = Some(Initiator::Local);
+        end.failure = Some(failure);
+        drop(end);
+        self.set_deadline(linger(&socket.transport));
+    }
+
+    /// The connection is gone: settles how it ended.
+    pub(crate) fn gone(&self, reason: &Failure) -> Failure {
+        let socket = self.socket();
+        socket.state.set(WebSocketState::Gone);
+        self.drop_backlog();
+        for timer in [socket.deadline.take(), socket.keepalive.take()].into_iter().flatten() {
+            let _ = timer.cancel();
+        }
+        let mut end = socket.end.borrow_mut();
+        let failure = end.failure.take();
+        let initiator = end.initiator.unwrap_or(Initiator::Network);
+        let status = match (end.received.take(), &failure) {
+            (Some((code, reason)), None) => CloseStatus { was_clean: true, code, reason, initiator },
+            (_, Some(failure)) => {
+                let code = end.sent.unwrap_or(close_code::ABNORMAL);
+                CloseStatus { was_clean: false, code, reason: failure.to_string(), initiator }
+            }
+            (None, None) => CloseStatus {
+                was_clean: false,
+                code: close_code::ABNORMAL,
+                reason: unclean(reason),
+                initiator,
+            },
+        };
+        end.status = Some(status.clone());
+        log::debug!("{}: {status}", self.peer());
+        Failure::new(WebSocketClosed { status, cause: failure.unwrap_or_else(|| reason.clone()) })
+    }
+}
+
+/// Autobahn's words for a connection that broke.
+fn unclean(reason: &Failure) -> String {
+    let cause = if reason.check::<twistor_reactor::ConnectionDone>() {
+        "peer dropped the TCP connection without previous WebSocket closing handshake".to_owned()
+    } else {
+        reason.to_string()
+    };
+    format!("connection was closed uncleanly (\"{cause}\")")
+}

@@ -1,0 +1,212 @@
+//! Why a client's handshake failed.
+
+use std::time::Duration;
+use std::{error, fmt};
+
+use ::http::{HeaderMap, StatusCode, Version, header};
+
+use crate::http::{HeadError, HeadLimits, ResponseHead, excerpt};
+
+/// What of a refusal's body is kept: enough for the page or the JSON that says why.
+const MAX_BODY: usize = 16 * 1024;
+
+/// Why a client's handshake failed: what was expected and what came.
+///
+/// Texts of the server are escaped and cut to 100 characters, here and in `Display`; [`Rejection`] has them whole.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The answer does not begin with `HTTP/1.`: another protocol, perhaps TLS or HTTP/2, is spoken there.
+    NotHttp {
+        /// The answer up to its first wrong byte.
+        got: String,
+    },
+    /// The answer's head breaks the grammar of RFC 9112.
+    Malformed {
+        /// How.
+        what: &'static str,
+    },
+    /// The answer's head, or a line of it, is too large.
+    HeadTooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// The answer has too many header fields.
+    TooManyHeaders {
+        /// The limit.
+        limit: usize,
+    },
+    /// Too many 1xx responses came before the answer.
+    TooManyInterim {
+        /// The limit.
+        limit: usize,
+    },
+    /// The server answered 101 in HTTP/1.0, which has no upgrades.
+    WrongVersion {
+        /// The version.
+        got: Version,
+    },
+    /// The server refused: another status than 101.
+    Status(Box<Rejection>),
+    /// The server is elsewhere: 301, 302, 303, 307 or 308 with a `Location`.
+    Redirect {
+        /// The status.
+        status: StatusCode,
+        /// The location, whole, as it came: resolve it with [`RedirectPolicy::follow`](super::RedirectPolicy::follow).
+        location: String,
+    },
+    /// `Upgrade` is not `websocket` (RFC 6455, 4.1).
+    MissingUpgrade {
+        /// The value, if there was one.
+        got: Option<String>,
+    },
+    /// `Connection` does not have `Upgrade` (RFC 6455, 4.1).
+    MissingConnection {
+        /// The value, if there was one.
+        got: Option<String>,
+    },
+    /// `Sec-WebSocket-Accept` does not answer our key: a cache, or a server that speaks no WebSocket.
+    WrongAccept {
+        /// The value that belongs to the key.
+        expected: String,
+        /// The value, if there was one, or all of them.
+        got: Option<String>,
+    },
+    /// The server chose a subprotocol that was not offered, or several.
+    UnrequestedProtocol {
+        /// The choice.
+        got: String,
+    },
+    /// The server accepted an extension that was not offered, or one twice.
+    UnrequestedExtension {
+        /// The extension.
+        got: String,
+    },
+    /// The HTTP proxy refused to connect; 407 asks for credentials.
+    Proxy(Box<Rejection>),
+}
+
+impl HandshakeError {
+    pub(super) fn from_head(error: HeadError, limits: &HeadLimits) -> Self {
+        match error {
+            HeadError::NotHttp { got } | HeadError::UnsupportedVersion { got } => Self::NotHttp { got },
+            HeadError::TooLarge => Self::HeadTooLarge {
+                limit: limits.max_bytes,
+            },
+            HeadError::StartLineTooLong | HeadError::FieldTooLong => Self::HeadTooLarge { limit: limits.max_line },
+            HeadError::TooManyHeaders => Self::TooManyHeaders {
+                limit: limits.max_headers,
+            },
+            HeadError::Target { .. } => Self::Malformed {
+                what: "invalid status line",
+            },
+            HeadError::Malformed(what) => Self::Malformed { what },
+        }
+    }
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quoted = |got: &Option<String>| got.as_ref().map_or_else(|| "none".into(), |got| format!("\"{got}\""));
+        match self {
+            Self::NotHttp { got } => write!(f, "expected an HTTP/1.1 response, but \"{got}\" came"),
+            Self::Malformed { what } => write!(f, "malformed response head: {what}"),
+            Self::HeadTooLarge { limit } => write!(
+                f,
+                "expected at most {limit} bytes of a response head or its line, but more came"
+            ),
+            Self::TooManyHeaders { limit } => write!(f, "expected at most {limit} header fields, but more came"),
+            Self::TooManyInterim { limit } => write!(f, "expected at most {limit} interim responses, but more came"),
+            Self::WrongVersion { got } => write!(f, "expected an upgrade in HTTP/1.1, but it came in {got:?}"),
+            Self::Status(rejection) => write!(f, "expected 101 Switching Protocols, but {rejection} came"),
+            Self::Redirect { status, location } => {
+                write!(
+                    f,
+                    "expected 101 Switching Protocols, but {status} to \"{}\" came",
+                    excerpt(location.as_bytes())
+                )
+            }
+            Self::MissingUpgrade { got } => write!(
+                f,
+                "expected \"websocket\" in the Upgrade header, but {} came",
+                quoted(got)
+            ),
+            Self::MissingConnection { got } => write!(
+                f,
+                "expected \"Upgrade\" in the Connection header, but {} came",
+                quoted(got)
+            ),
+            Self::WrongAccept { expected, got } => {
+                write!(
+                    f,
+                    "expected \"{expected}\" in the Sec-WebSocket-Accept header, but {} came",
+                    quoted(got)
+                )
+            }
+            Self::UnrequestedProtocol { got } => {
+                write!(f, "expected one of the offered subprotocols, but \"{got}\" came")
+            }
+            Self::UnrequestedExtension { got } => {
+                write!(f, "expected offered extensions, each once, but \"{got}\" came")
+            }
+            Self::Proxy(rejection) => write!(f, "expected the proxy to connect, but {rejection} came"),
+        }
+    }
+}
+
+impl error::Error for HandshakeError {}
+
+/// A response that refuses: Autobahn's and `twisted.web`'s `ConnectionRejected`.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Rejection {
+    /// The status.
+    pub status: StatusCode,
+    /// The header fields, whole.
+    pub headers: HeaderMap,
+    /// The body, as much as came of it, 16 KiB at most; with its chunk sizes when it is chunked.
+    pub body: Vec<u8>,
+    /// `Retry-After`, if it is a number of seconds (a date is left in `headers`): do not come back sooner.
+    pub retry_after: Option<Duration>,
+    /// How long the body is, as far as it is kept.
+    length: usize,
+}
+
+impl Rejection {
+    /// A refusal by its head and the bytes behind it.
+    pub(super) fn new(head: ResponseHead, rest: &[u8]) -> Box<Self> {
+        let ResponseHead { status, headers, .. } = head;
+        let number = |name| headers.get(name)?.to_str().ok()?.parse::<u32>().ok();
+        let retry_after = number(header::RETRY_AFTER).map(|seconds| Duration::from_secs(seconds.into()));
+        let length = number(header::CONTENT_LENGTH).and_then(|length| usize::try_from(length).ok());
+        let length = length.unwrap_or(MAX_BODY).min(MAX_BODY);
+        let mut rejection = Self {
+            status,
+            headers,
+            body: Vec::new(),
+            retry_after,
+            length,
+        };
+        rejection.feed(rest);
+        Box::new(rejection)
+    }
+
+    /// Adds what came later of the body, and answers whether it is whole (or as much of it as is kept).
+    pub fn feed(&mut self, bytes: &[u8]) -> bool {
+        let missing = self.length - self.body.len().min(self.length);
+        self.body.extend_from_slice(bytes.get(..missing).unwrap_or(bytes));
+        self.body.len() >= self.length
+    }
+}
+
+/// The status, and the beginning of the body if there is one.
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.status)?;
+        if self.body.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " \"{}\"", excerpt(&self.body))
+        }
+    }
+}

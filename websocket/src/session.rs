@@ -1,0 +1,278 @@
+//! `Session`: an open WebSocket as the reactor sees it.
+
+use std::any::{Any, TypeId};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use twistor_reactor::{BufferLimits, Failure, Protocol, Transport};
+
+use crate::closed::{LimitExceeded, close_code};
+use crate::connections::Membership;
+use crate::handshake::Accepted;
+use crate::message::Frame;
+use crate::options::Options;
+use crate::protocol::{Piece, WebSocketProtocol};
+use crate::sansio::deflate::{Agreed, Contexts, Inflater};
+use crate::sansio::{Delivery, Event, OpCode, Receiver, Role};
+use crate::socket::{WebSocket, WebSocketState};
+
+/// The adapter between a user's [`WebSocketProtocol`] and its TCP connection, once the opening handshake is done; the same
+/// for servers and clients.
+pub(crate) struct Session<P> {
+    inner: P,
+    socket: WebSocket,
+    receiver: Receiver,
+    control: ControlRate,
+    response: Option<Box<Accepted>>,
+    /// A server's connection has its place among the others until it is dropped.
+    membership: Option<Membership>,
+}
+
+impl<P: WebSocketProtocol> Session<P> {
+    pub(crate) fn new(
+        inner: P,
+        transport: &Transport,
+        role: Role,
+        options: &Rc<Options>,
+        protocol: Option<String>,
+        agreed: Option<Agreed>,
+    ) -> Self {
+        let mut receiver = Receiver::new(role, options.limits());
+        if let Some(agreed) = agreed {
+            receiver.set_inflater(Inflater::new(&agreed, role, &Contexts::of_thread()));
+        }
+        if inner.wants_pieces() {
+            receiver.set_delivery(Delivery::Frames);
+        }
+        let socket = WebSocket::new(transport.clone(), role, options.clone(), protocol, agreed);
+        Self { inner, socket, receiver, control: ControlRate::default(), response: None, membership: None }
+    }
+
+    /// A client's, which tells its protocol what the server answered.
+    pub(crate) fn with_response(self, response: Accepted) -> Self {
+        Self { response: Some(Box::new(response)), ..self }
+    }
+
+    /// A server's, which takes its place among the others.
+    pub(crate) fn with_membership(self, membership: Membership) -> Self {
+        Self { membership: Some(membership), ..self }
+    }
+
+    /// Events other than whole messages. False ends the reading.
+    #[inline(never)]
+    fn on_other(inner: &mut P, socket: &WebSocket, control: &mut ControlRate, event: Event<'_>) -> bool {
+        let piece = match event {
+            Event::Ping(payload) => {
+                if !control.allow(socket) {
+                    return false;
+                }
+                answer_ping(socket, payload);
+                inner.ping_received(socket, payload);
+                return true;
+            }
+            Event::Pong(payload) => {
+                if !control.allow(socket) {
+                    return false;
+                }
+                if !is_keepalive_pong(socket, payload) {
+                    inner.pong_received(socket, payload);
+                }
+                return true;
+            }
+            Event::Close(frame) => {
+                let (code, reason) = frame.map_or((close_code::NO_STATUS, ""), |frame| (frame.code, frame.reason));
+                socket.close_received(code, reason);
+                inner.close_received(socket, code, reason);
+                return false;
+            }
+            Event::Text(text) => {
+                inner.frame_received(socket, Frame::Text(text));
+                return true;
+            }
+            Event::Binary(bytes) => {
+                inner.frame_received(socket, Frame::Binary(bytes));
+                return true;
+            }
+            Event::Begin { text } => Piece::Begin { is_binary: !text },
+            Event::FrameBegin { length } => Piece::FrameBegin { length },
+            Event::Data(data) => Piece::Data(data),
+            Event::FrameEnd => Piece::FrameEnd,
+            Event::End => Piece::End,
+        };
+        if socket.is_open() {
+            inner.piece_received(socket, piece);
+        }
+        true
+    }
+}
+
+impl<P: WebSocketProtocol> Protocol for Session<P> {
+    fn connection_made(&mut self, transport: &Transport) {
+        let options = &self.socket.socket().options;
+        // messages are bounded before they get there (`WebSocket::wait`), control frames by their rate
+        transport.set_buffer_limits(BufferLimits { cap: usize::MAX, ..options.buffer });
+        transport.set_write_timeout(options.write_timeout);
+        transport.set_close_timeout(options.close_handshake_timeout);
+        if let Some(interval) = options.ping_interval {
+            keep_alive(self.socket.clone(), interval);
+        }
+        if let Some(membership) = &self.membership {
+            membership.opened(&self.socket);
+        }
+        log::debug!("{}: WebSocket open", transport.peer());
+        if let Some(response) = self.response.take() {
+            self.inner.handshake_accepted(&self.socket, &response);
+        }
+        self.inner.connection_made(&self.socket);
+    }
+
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+        self.data_received_mut(transport, &mut data.to_vec());
+    }
+
+    fn data_received_mut(&mut self, transport: &Transport, mut input: &mut [u8]) {
+        let socket = &self.socket;
+        socket.socket().heard.set(true);
+        loop {
+            match self.receiver.next(&mut input) {
+                // after our own Close nothing is delivered any more
+                Ok(Some(Event::Text(_) | Event::Binary(_))) if !socket.is_open() => {}
+                Ok(Some(Event::Text(text))) => self.inner.frame_received(socket, Frame::Text(text)),
+                Ok(Some(Event::Binary(bytes))) => self.inner.frame_received(socket, Frame::Binary(bytes)),
+                Ok(Some(other)) => {
+                    if !Self::on_other(&mut self.inner, socket, &mut self.control, other) {
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => return socket.fail_frame(error),
+            }
+            if transport.paused() {
+                return transport.unread(input);
+            }
+        }
+    }
+
+    fn output_high(&mut self, _: &Transport) {
+        self.inner.output_high(&self.socket);
+    }
+
+    fn output_drained(&mut self, _: &Transport) {
+        let ping = self.socket.socket().unanswered_ping.take();
+        if let Some(payload) = ping {
+            answer_ping(&self.socket, &payload);
+        }
+        self.socket.feed();
+        if self.socket.buffered() <= self.socket.options().buffer.low {
+            self.inner.output_drained(&self.socket);
+        }
+    }
+
+    fn callback_panicked(&mut self, _: &Transport, reason: &Failure) {
+        // what the panic says is for the log, not for the peer
+        self.socket.fail_with(close_code::INTERNAL_ERROR, "internal error", reason.clone());
+    }
+
+    fn connection_lost(&mut self, _: &Transport, reason: &Failure) {
+        let reason = self.socket.gone(reason);
+        self.inner.connection_lost(&self.socket, &reason);
+    }
+
+    fn inner(&mut self, wanted: TypeId) -> Option<&mut dyn Any> {
+        if wanted == TypeId::of::<P>() { Some(&mut self.inner) } else { self.inner.inner(wanted) }
+    }
+}
+
+/// RFC 6455, 5.5.2. While much output waits only the latest ping is answered, once it has drained (5.5.3 allows it):
+/// a peer that pings and does not read cannot make us queue pongs without end.
+fn answer_ping(socket: &WebSocket, payload: &[u8]) {
+    if socket.transport().buffered() > socket.options().buffer.high {
+        socket.socket().unanswered_ping.set(Some(payload.into()));
+    } else if socket.is_open() {
+        socket.write_frame(true, false, OpCode::Pong, payload);
+    }
+}
+
+/// A token bucket for control frames, which cost work but carry nothing. No clock is read for anything else.
+#[derive(Default)]
+struct ControlRate {
+    spent: u32,
+    since: Option<Instant>,
+}
+
+impl ControlRate {
+    fn allow(&mut self, socket: &WebSocket) -> bool {
+        let rate = socket.options().control_frames_per_second;
+        if rate == 0 {
+            return true;
+        }
+        let burst = rate.saturating_mul(2);
+        self.spent += 1;
+        if self.spent <= burst && self.since.is_none() {
+            if self.spent == 1 {
+                self.since = Some(socket.reactor().now());
+            }
+            return true;
+        }
+        let now = socket.reactor().now();
+        let since = *self.since.get_or_insert(now);
+        let earned = now.saturating_duration_since(since).as_secs_f64() * f64::from(rate);
+        if earned >= 1.0 {
+            self.spent = self.spent.saturating_sub(earned as u32);
+            self.since = Some(now);
+        }
+        let allowed = self.spent <= burst;
+        if !allowed {
+            socket.fail_limit(close_code::POLICY_VIOLATION, LimitExceeded::ControlFrames);
+        }
+        allowed
+    }
+}
+
+/// Looks at the connection every `interval`: one timer, never touched when messages come.
+fn keep_alive(socket: WebSocket, interval: Duration) {
+    let sent = socket.transport().bytes_sent();
+    let this = socket.clone();
+    let timer = socket.reactor().call_later(interval, move || look(&this, sent));
+    socket.socket().keepalive.set(Some(timer));
+}
+
+fn look(socket: &WebSocket, sent_before: u64) {
+    let state = socket.socket();
+    if socket.state() == WebSocketState::Gone {
+        return;
+    }
+    let Some(interval) = state.options.ping_interval else { return };
+    // queued output that shrinks is taken by a living peer
+    let progress = socket.transport().buffered() > 0 && socket.transport().bytes_sent() > sent_before;
+    let alive = state.heard.replace(false) || progress;
+    let pinged = state.ping.get().is_some();
+    if pinged && !alive {
+        log::debug!("{}: no sign of life", socket.peer());
+        return socket.silent();
+    }
+    if alive {
+        state.ping.set(None);
+        return keep_alive(socket.clone(), interval);
+    }
+    if !socket.is_open() {
+        return; // the closing handshake has a deadline of its own
+    }
+    let token: u64 = rand::random();
+    state.ping.set(Some((token, socket.reactor().now())));
+    socket.write_frame(true, false, OpCode::Ping, &token.to_be_bytes());
+    keep_alive(socket.clone(), state.options.ping_timeout);
+}
+
+/// Whether a pong answers a keepalive ping, which is not the application's.
+fn is_keepalive_pong(socket: &WebSocket, payload: &[u8]) -> bool {
+    let state = socket.socket();
+    match state.ping.get() {
+        Some((token, sent)) if payload == token.to_be_bytes() => {
+            state.round_trip.set(Some(socket.reactor().now().saturating_duration_since(sent)));
+            state.ping.set(None);
+            true
+        }
+        _ => false,
+    }
+}
