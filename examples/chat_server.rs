@@ -61,9 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // The root resource is the entrypoint for WebSockets, and the page that opens one.
     let ws_factory = MyWebSocketFactory::default();
-    let root = Resource::new()
-        .websocket(ws_factory)
-        .render_get(|_request| Response::html(include_str!("chat.html")));
+    let root = Resource::new().websocket(ws_factory).render_get(|_request| Response::html(include_str!("chat.html")));
 
     let listening = reactor.listen_tcp(format!("{host}:{port}"), Site::new(root))?;
     println!("http://localhost:{}", listening.address().port().unwrap_or(port));

@@ -44,7 +44,8 @@ impl WebSocketProtocol for Broadcast {
 
 fn main() -> Result<(), Box<dyn Error>> {
     env_logger::init();
-    let (mut host, mut port, mut mode, mut max_message) = ("127.0.0.1".to_owned(), 9001_u16, "echo".to_owned(), 64 << 20);
+    let (mut host, mut port, mut mode, mut max_message) =
+        ("127.0.0.1".to_owned(), 9001_u16, "echo".to_owned(), 64 << 20);
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {

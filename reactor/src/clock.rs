@@ -15,10 +15,7 @@ pub(crate) enum Time {
 
 impl Time {
     pub(crate) fn manual() -> Self {
-        Self::Manual {
-            start: Instant::now(),
-            elapsed: Cell::new(Duration::ZERO),
-        }
+        Self::Manual { start: Instant::now(), elapsed: Cell::new(Duration::ZERO) }
     }
 
     pub(crate) fn now(&self) -> Instant {

@@ -73,6 +73,7 @@ pub(crate) struct Readiness {
     pub(crate) writable: bool,
     /// The peer's FIN or an error is behind what is still to be read.
     pub(crate) ended: bool,
+    pub(crate) error: bool,
 }
 
 /// Who wants to know, beside the protocol, that a connection is over.
@@ -91,9 +92,13 @@ pub(crate) struct Conn {
     readable: Cell<bool>,
     end_in_sight: Cell<bool>,
     pub(crate) writable: Cell<bool>,
+    /// On the list of those to be read again in the next turn.
+    pub(crate) waiting: Cell<bool>,
     /// On the turn's list of connections to flush, or about to be flushed anyhow.
     pub(crate) listed: Cell<bool>,
     pub(crate) output_high: Cell<bool>,
+    /// Something waits for the output to drain: a producer, a close, a watermark.
+    pub(crate) watched: Cell<bool>,
     abortive: Cell<bool>,
     pub(crate) stream: RefCell<Option<Box<dyn Stream>>>,
     pub(crate) out: RefCell<Outbox>,
@@ -133,8 +138,10 @@ impl Conn {
             readable: Cell::new(false),
             end_in_sight: Cell::new(false),
             writable: Cell::new(true),
+            waiting: Cell::new(false),
             listed: Cell::new(false),
             output_high: Cell::new(false),
+            watched: Cell::new(false),
             abortive: Cell::new(false),
             stream: RefCell::new(None),
             out: RefCell::default(),
@@ -230,29 +237,33 @@ impl Transport {
         if event.ended {
             conn.end_in_sight.set(true);
         }
+        if event.error && conn.read_ended.get() {
+            return self.look_for_error();
+        }
         if event.readable || event.ended {
             conn.readable.set(true);
-            self.read_and_reply(core);
+            if !conn.waiting.get() {
+                self.read_and_reply(core);
+            }
         }
     }
 
     /// Reads, dispatches, and sends the replies at once, in one call: not on the next turn, as Twisted does. If other
     /// connections have written to this one in this turn it is flushed at the turn's end with the rest.
+    #[inline]
     pub(crate) fn read_and_reply(&self, core: &Rc<Core>) {
         let conn = self.conn();
-        let listed = conn.listed.replace(true);
-        if !listed {
-            let spare = conn.out.borrow_mut().lend(core.spare_outbox.take());
-            core.spare_outbox.set(spare);
+        if conn.listed.replace(true) {
+            return self.read(core);
         }
+        conn.out.borrow_mut().swap_empty(&mut core.spare_outbox.borrow_mut());
         self.read(core);
-        if !listed {
-            conn.listed.set(false);
-            self.flush(core);
-            let emptied = conn.out.borrow_mut().reclaim();
-            if emptied.capacity() > 0 && emptied.capacity() <= READ_BUFFER {
-                core.spare_outbox.set(emptied);
-            }
+        conn.listed.set(false);
+        self.flush(core);
+        let mut spare = core.spare_outbox.borrow_mut();
+        conn.out.borrow_mut().swap_empty(&mut spare);
+        if spare.capacity() > READ_BUFFER {
+            *spare = Vec::new();
         }
     }
 
@@ -260,14 +271,14 @@ impl Transport {
         let conn = self.conn();
         self.switch_if_asked(core);
         if conn.phase.get() != Phase::Open || conn.paused.get() {
-            return self.look_for_end();
+            return self.look_for_end(core);
         }
         if conn.has_unread.replace(false) {
             self.deliver(core, &mut conn.unread.take());
         }
-        let mut buffer = core.read_buffer.take();
+        let mut buffer = core.read_buffer.borrow_mut();
         if buffer.is_empty() {
-            buffer = vec![0; READ_BUFFER];
+            *buffer = vec![0; READ_BUFFER];
         }
         while conn.readable.get() && conn.wants_input() {
             let result = match &mut *conn.stream.borrow_mut() {
@@ -284,7 +295,8 @@ impl Transport {
                     self.deliver(core, &mut buffer[..count]);
                     if count == buffer.len() {
                         // there may be more: other connections first
-                        core.ready.borrow_mut().push(Source::Connection(self.clone()));
+                        conn.waiting.set(true);
+                        core.push_ready(Source::Connection(self.clone()));
                         break;
                     }
                     // a short read has drained the socket, except when the end is behind it: that makes no new event
@@ -297,7 +309,6 @@ impl Transport {
                 Err(error) => self.lost(error),
             }
         }
-        core.read_buffer.set(buffer);
     }
 
     fn deliver(&self, core: &Rc<Core>, data: &mut [u8]) {
@@ -305,21 +316,30 @@ impl Transport {
     }
 
     /// A connection that does not read still notices that its peer is gone, once nothing unread is before the end.
-    fn look_for_end(&self) {
+    fn look_for_end(&self, core: &Rc<Core>) {
         let conn = self.conn();
-        if !conn.end_in_sight.get() || conn.is_over() || conn.read_ended.get() {
+        if !conn.end_in_sight.get() || conn.is_over() || conn.read_ended.get() || conn.has_unread.get() {
             return;
         }
-        let mut stream = conn.stream.borrow_mut();
-        let Some(stream) = &mut *stream else { return };
-        if !stream.at_end() {
-            return;
+        let end = conn.stream.borrow_mut().as_mut().and_then(|stream| stream.end());
+        match end {
+            None => {}
+            Some(Err(error)) => self.lost(error),
+            Some(Ok(())) => {
+                conn.read_ended.set(true);
+                // a closing connection expects no more than that
+                if conn.phase.get() == Phase::Open {
+                    self.callback(core, |protocol, transport| protocol.read_connection_lost(transport));
+                }
+            }
         }
-        match stream.read(&mut [0]) {
-            Err(error) => self.lost(error),
-            // a closing connection expects no more than that
-            Ok(_) if conn.phase.get() == Phase::Disconnecting => conn.read_ended.set(true),
-            Ok(_) => self.conn().end(self, Failure::new(ConnectionDone::new()), false),
+    }
+
+    /// Nobody reads any more, so that nobody would hear of a reset.
+    fn look_for_error(&self) {
+        let error = self.conn().stream.borrow_mut().as_mut().and_then(|stream| stream.take_error());
+        if let Some(error) = error {
+            self.lost(error);
         }
     }
 
@@ -328,6 +348,7 @@ impl Transport {
     }
 
     /// Sends what the socket takes. Runs no user code, so that `write` may call it too.
+    #[inline]
     pub(crate) fn flush(&self, core: &Rc<Core>) {
         let conn = self.conn();
         let mut out = conn.out.borrow_mut();
@@ -343,34 +364,35 @@ impl Transport {
                         conn.writable.set(false);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => conn.writable.set(false),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     drop(out);
-                    return self.lost(error);
+                    return self.send_failed(core, error);
                 }
             }
         }
         let left = out.len();
         drop(out);
-        if left > 0 {
-            self.watch_stall(core);
+        if left > 0 || conn.watched.get() {
+            self.flushed(core, left);
         }
-        if conn.output_high.get() && left <= conn.limits.get().low {
-            conn.output_high.set(false);
-            self.enqueue(Delivery::OutputDrained);
-        }
-        if left == 0 {
-            self.flushed();
+    }
+
+    #[cold]
+    fn send_failed(&self, core: &Rc<Core>, error: io::Error) {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                self.conn().writable.set(false);
+                self.flushed(core, self.buffered());
+            }
+            io::ErrorKind::Interrupted => self.flush(core),
+            _ => self.lost(error),
         }
     }
 
     #[inline]
     fn send_some(&self, out: &Outbox) -> io::Result<(usize, usize)> {
         let mut stream = self.conn().stream.borrow_mut();
-        let Some(stream) = &mut *stream else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
+        let Some(stream) = &mut *stream else { return Err(io::ErrorKind::NotConnected.into()) };
         if let Some(data) = out.only_tail() {
             return Ok((stream.write(data)?, data.len()));
         }
@@ -380,15 +402,34 @@ impl Transport {
         Ok((stream.write_vectored(&slices[..count])?, wanted))
     }
 
-    #[inline]
-    fn flushed(&self) {
+    /// The output has drained to `left` bytes, and somebody may wait for that.
+    #[inline(never)]
+    fn flushed(&self, core: &Rc<Core>, left: usize) {
         let conn = self.conn();
+        if left > 0 {
+            self.watch_stall(core);
+        }
+        if conn.output_high.get() && left <= conn.limits.get().low {
+            conn.output_high.set(false);
+            self.enqueue(Delivery::OutputDrained);
+        }
+        if left > 0 {
+            return;
+        }
+        conn.watched.set(conn.phase.get() != Phase::Open || conn.producer.is_pull());
         if conn.phase.get() == Phase::Disconnecting {
             self.enqueue(Delivery::Close);
         } else if conn.producer.is_pull() {
             self.enqueue(Delivery::Pull);
         } else if conn.write_half.get() == WriteHalf::Ending {
             self.enqueue(Delivery::ShutWrite);
+        }
+    }
+
+    /// A producer's panic is its connection's end.
+    fn heed(&self, outcome: Result<(), Failure>) {
+        if let Err(failure) = outcome {
+            self.abort_with(failure);
         }
     }
 
@@ -415,8 +456,7 @@ impl Transport {
                 this.watch_stall(&core);
             }
         };
-        conn.stall_timer
-            .set(Some(DelayedCall::schedule(core, timeout, Box::new(check))));
+        conn.stall_timer.set(Some(DelayedCall::schedule(core, timeout, Box::new(check))));
     }
 
     /// One delivery from the queue.
@@ -431,18 +471,18 @@ impl Transport {
             }
             Delivery::Close => self.close_if_flushed(core),
             Delivery::ShutWrite => self.shut_write_if_flushed(core),
-            Delivery::StopProducer => conn.producer.call(|producer| producer.stop_producing()),
+            Delivery::StopProducer => conn.producer.stop(),
             Delivery::Pull if conn.is_over() => {}
-            Delivery::Pull => conn.producer.pull(),
+            Delivery::Pull => self.heed(conn.producer.pull()),
             Delivery::OutputHigh => {
                 if conn.output_high.get() && !conn.is_over() {
-                    conn.producer.pause();
+                    self.heed(conn.producer.pause());
                     self.callback(core, |protocol, transport| protocol.output_high(transport));
                 }
             }
             Delivery::OutputDrained => {
                 if !conn.output_high.get() && !conn.is_over() {
-                    conn.producer.resume();
+                    self.heed(conn.producer.resume());
                     self.callback(core, |protocol, transport| protocol.output_drained(transport));
                 }
             }
@@ -456,7 +496,7 @@ impl Transport {
         }
         if conn.producer.holds_open() {
             // it is asked for the rest, and the connection closes once it unregisters
-            return conn.producer.resume_or_pull();
+            return self.heed(conn.producer.resume_or_pull());
         }
         self.flush(core);
         if !conn.out.borrow().is_empty() {
@@ -477,12 +517,10 @@ impl Transport {
         let this = self.clone();
         let give_up = move || {
             let text = format!("the peer did not take the rest of the output within {timeout:?}");
-            this.conn()
-                .end(&this, Failure::new(ConnectionLost::with_detail(text)), true);
+            this.conn().end(&this, Failure::new(ConnectionLost::with_detail(text)), true);
         };
         let armed = conn.close_timer.take();
-        conn.close_timer
-            .set(armed.or_else(|| Some(DelayedCall::schedule(core, timeout, Box::new(give_up)))));
+        conn.close_timer.set(armed.or_else(|| Some(DelayedCall::schedule(core, timeout, Box::new(give_up)))));
     }
 
     fn shut_write_if_flushed(&self, core: &Rc<Core>) {
@@ -523,8 +561,7 @@ impl Transport {
             let _ = timer.cancel();
         }
         log::debug!("{}: closed: {reason}", conn.peer);
-        conn.producer.call(|producer| producer.stop_producing());
-        conn.producer.unregister();
+        conn.producer.stop();
         self.last_callback(core, reason);
         if let Some(owner) = conn.owner.take() {
             owner.connection_over(reason);

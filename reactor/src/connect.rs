@@ -14,7 +14,7 @@ use mio::net::TcpStream;
 use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
 
 use crate::address::Address;
-use crate::conn::{Conn, Owner};
+use crate::conn::{Conn, Owner, Readiness};
 use crate::core::{Core, Driver, Source};
 use crate::dispatch::{ProtocolSlot, guarded};
 use crate::error::{ConnectBindError, DNSLookupError, NotConnectingError, TimeoutError, UserError};
@@ -39,10 +39,7 @@ pub struct ConnectOptions {
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self {
-            timeout: Some(Duration::from_secs(30)),
-            bind_address: None,
-        }
+        Self { timeout: Some(Duration::from_secs(30)), bind_address: None }
     }
 }
 
@@ -93,23 +90,17 @@ impl<F: ClientFactory<Protocol: Protocol>> ConnectorFactory for Client<F> {
     }
 
     fn started_connecting(&self, connector: &Connector) {
-        let _ = guarded("started_connecting", || {
-            self.factory.borrow_mut().started_connecting(connector)
-        });
+        let _ = guarded("started_connecting", || self.factory.borrow_mut().started_connecting(connector));
     }
 
     fn failed(&self, connector: &Connector, reason: &Failure) {
         let mut factory = self.factory.borrow_mut();
-        let _ = guarded("client_connection_failed", || {
-            factory.client_connection_failed(connector, reason)
-        });
+        let _ = guarded("client_connection_failed", || factory.client_connection_failed(connector, reason));
     }
 
     fn lost(&self, connector: &Connector, reason: &Failure) {
         let mut factory = self.factory.borrow_mut();
-        let _ = guarded("client_connection_lost", || {
-            factory.client_connection_lost(connector, reason)
-        });
+        let _ = guarded("client_connection_lost", || factory.client_connection_lost(connector, reason));
     }
 }
 
@@ -124,6 +115,8 @@ struct Inner {
     attempt: Cell<u64>,
     /// The attempt is over but for its failure, which waits in the queue.
     abandoned: Cell<bool>,
+    /// `disconnect` was called while the protocol was being built.
+    unwanted: Cell<bool>,
     addresses: RefCell<VecDeque<SocketAddr>>,
     trying: RefCell<Option<Rc<Attempt>>>,
     last_error: Cell<Option<Failure>>,
@@ -145,10 +138,7 @@ impl Connector {
     where
         F: ClientFactory<Protocol: Protocol>,
     {
-        let factory = Box::new(Client {
-            factory: RefCell::new(factory),
-            used: FactoryUse::default(),
-        });
+        let factory = Box::new(Client { factory: RefCell::new(factory), used: FactoryUse::default() });
         let connector = Self(Rc::new(Inner {
             core: Rc::downgrade(core),
             host: host.to_owned(),
@@ -158,6 +148,7 @@ impl Connector {
             state: Cell::new(ConnectorState::Disconnected),
             attempt: Cell::new(0),
             abandoned: Cell::new(false),
+            unwanted: Cell::new(false),
             addresses: RefCell::default(),
             trying: RefCell::default(),
             last_error: Cell::default(),
@@ -169,7 +160,8 @@ impl Connector {
         connector
     }
 
-    /// Tries to connect (again): for `client_connection_failed`, `client_connection_lost`, or a timer set there.
+    /// Tries to connect (again): for `client_connection_failed`, `client_connection_lost`, or a timer set there. While the
+    /// reactor shuts down this does nothing.
     ///
     /// # Errors
     /// [`ConnectInProgress`] unless the connector is disconnected.
@@ -178,9 +170,7 @@ impl Connector {
         if inner.state.get() != ConnectorState::Disconnected {
             return Err(ConnectInProgress(inner.state.get()));
         }
-        let Some(core) = inner.core.upgrade() else {
-            return Ok(());
-        };
+        let Some(core) = inner.core.upgrade().filter(|core| !core.ending.get()) else { return Ok(()) };
         inner.state.set(ConnectorState::Connecting);
         inner.attempt.set(inner.attempt.get() + 1);
         inner.addresses.borrow_mut().clear();
@@ -198,8 +188,10 @@ impl Connector {
             ConnectorState::Connecting => drop(self.stop_connecting()),
             ConnectorState::Connected => {
                 let transport = self.0.transport.borrow().clone();
-                if let Some(transport) = transport {
-                    transport.lose_connection();
+                match transport {
+                    Some(transport) => transport.lose_connection(),
+                    // in build_protocol: once there is something to lose
+                    None => self.0.unwanted.set(true),
                 }
             }
             ConnectorState::Disconnected => {}
@@ -212,9 +204,7 @@ impl Connector {
     /// [`NotConnectingError`] when there is no attempt.
     pub fn stop_connecting(&self) -> Result<(), Failure> {
         if self.0.state.get() != ConnectorState::Connecting {
-            return Err(Failure::new(NotConnectingError::with_detail(
-                "we're not trying to connect",
-            )));
+            return Err(Failure::new(NotConnectingError::with_detail("we're not trying to connect")));
         }
         let Some(core) = self.0.core.upgrade() else {
             return Ok(());
@@ -277,9 +267,7 @@ impl Connector {
                     this.fail(&core, &Failure::new(TimeoutError::new()));
                 }
             };
-            self.0
-                .timer
-                .set(Some(DelayedCall::schedule(core, timeout, Box::new(expire))));
+            self.0.timer.set(Some(DelayedCall::schedule(core, timeout, Box::new(expire))));
         }
         if let Driver::Memory(driver) = &core.driver {
             return driver.connecting(self.clone());
@@ -292,12 +280,7 @@ impl Connector {
         let lookup = move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
         let looked_up = reactor.defer_to_thread(lookup);
         let _ = looked_up.add_both(move |found| {
-            if let Some(core) = this
-                .0
-                .core
-                .upgrade()
-                .filter(|_| this.is_trying(attempt) && !this.0.abandoned.get())
-            {
+            if let Some(core) = this.0.core.upgrade().filter(|_| this.is_trying(attempt) && !this.0.abandoned.get()) {
                 this.resolved(&core, found);
             }
         });
@@ -354,19 +337,33 @@ impl Connector {
     }
 
     /// A connection is there.
-    pub(crate) fn connected(&self, core: &Rc<Core>, token: Token, stream: Box<dyn Stream>, peer: Address) {
+    pub(crate) fn connected(
+        &self,
+        core: &Rc<Core>,
+        token: Token,
+        stream: Box<dyn Stream>,
+        peer: Address,
+        event: Readiness,
+    ) {
         // the slot stays registered; abandon() would free it
         drop(self.0.trying.take());
         self.abandon(core);
-        let built = guarded("build_protocol", || self.0.factory.build(&peer));
         self.0.state.set(ConnectorState::Connected);
+        self.0.unwanted.set(false);
+        let built = guarded("build_protocol", || self.0.factory.build(&peer));
         let reason = match built {
             Ok(Some(protocol)) => {
                 let owner: Rc<dyn Owner> = Rc::new(self.clone());
                 let transport = Conn::new(core, peer, ProtocolSlot::new(protocol), Some(owner));
                 *self.0.transport.borrow_mut() = Some(transport.clone());
                 drop(core.replace(token, Source::Connection(transport.clone())));
-                return transport.start(core, token, stream);
+                transport.start(core, token, stream);
+                if self.0.unwanted.get() {
+                    transport.lose_connection();
+                }
+                // the event that told of the connection may also have told of what came with it, and will not again
+                transport.on_event(core, event);
+                return;
             }
             // P097: accepted by the peer, refused by us: closed cleanly
             Ok(None) => Failure::new(crate::error::ConnectionDone::new()),
@@ -423,13 +420,7 @@ impl Hash for Connector {
 
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Connector({}:{}, {:?})",
-            self.0.host,
-            self.0.port,
-            self.0.state.get()
-        )
+        write!(f, "Connector({}:{}, {:?})", self.0.host, self.0.port, self.0.state.get())
     }
 }
 
@@ -477,7 +468,7 @@ impl Attempt {
         drop(self.stream.take());
     }
 
-    pub(crate) fn on_event(&self, core: &Rc<Core>) {
+    pub(crate) fn on_event(&self, core: &Rc<Core>, event: Readiness) {
         let Some(stream) = self.stream.take() else { return };
         let failed = match stream.take_error() {
             Ok(None) => match stream.peer_addr() {
@@ -486,7 +477,7 @@ impl Attempt {
                         log::debug!("{}: TCP_NODELAY: {error}", self.address);
                     }
                     let peer = Address::from(self.address);
-                    return self.connector.connected(core, self.token.get(), Box::new(stream), peer);
+                    return self.connector.connected(core, self.token.get(), Box::new(stream), peer, event);
                 }
                 // an early event: not connected yet
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => return self.stream.set(Some(stream)),
@@ -497,10 +488,7 @@ impl Attempt {
         drop(core.remove(self.token.get()));
         drop(stream);
         log::debug!("{}: {failed}", self.address);
-        self.connector
-            .0
-            .last_error
-            .set(Some(Failure::from_connect_error(failed)));
+        self.connector.0.last_error.set(Some(Failure::from_connect_error(failed)));
         drop(self.connector.0.trying.take());
         self.connector.try_next(core);
     }

@@ -43,10 +43,7 @@ pub(crate) enum Task {
 }
 
 pub(crate) enum Driver {
-    Poll {
-        poll: Box<RefCell<Poll>>,
-        registry: Registry,
-    },
+    Poll { poll: Box<RefCell<Poll>>, registry: Registry },
     Memory(MemoryDriver),
 }
 
@@ -58,12 +55,16 @@ pub(crate) struct Core {
     pub(crate) timers: RefCell<Timers>,
     /// The one queue: two would reorder `peer.post(..)` and `peer.resume_producing()`.
     pub(crate) queue: RefCell<VecDeque<Task>>,
+    /// Whether anything may be in the queue or on the lists below: one look a turn where there is nothing.
+    pub(crate) pending: Cell<bool>,
     /// Connections written to by others in this turn; flushed once at its end.
-    pub(crate) dirty: RefCell<Vec<Transport>>,
+    dirty: RefCell<Vec<Transport>>,
     /// Sources that had more to give than one turn may take.
-    pub(crate) ready: RefCell<Vec<Source>>,
-    pub(crate) read_buffer: Cell<Vec<u8>>,
-    pub(crate) spare_outbox: Cell<Vec<u8>>,
+    ready: RefCell<Vec<Source>>,
+    /// Lent to each connection that reads. Only the loop reads, so that nobody else can want it meanwhile.
+    pub(crate) read_buffer: RefCell<Vec<u8>>,
+    /// Lent to each connection while it replies, so that one with nothing queued owns no buffer.
+    pub(crate) spare_outbox: RefCell<Vec<u8>>,
     pub(crate) factories: FactoryCounts,
     /// Connectors with an attempt under way, whether a source stands for it or a name is being resolved.
     pub(crate) connecting: RefCell<HashSet<Connector>>,
@@ -73,6 +74,8 @@ pub(crate) struct Core {
     pub(crate) tasks: Tasks,
     pub(crate) running: Cell<bool>,
     pub(crate) stopping: Cell<bool>,
+    /// Everything is being ended: nothing new begins.
+    pub(crate) ending: Cell<bool>,
     pub(crate) signals: Cell<bool>,
     pub(crate) when_running: RefCell<Vec<Box<dyn FnOnce(&Reactor)>>>,
 }
@@ -86,10 +89,11 @@ impl Core {
             generation: Cell::new(0),
             timers: RefCell::default(),
             queue: RefCell::default(),
+            pending: Cell::new(false),
             dirty: RefCell::default(),
             ready: RefCell::default(),
-            read_buffer: Cell::default(),
-            spare_outbox: Cell::default(),
+            read_buffer: RefCell::default(),
+            spare_outbox: RefCell::default(),
             factories: FactoryCounts::default(),
             connecting: RefCell::default(),
             mailbox: Arc::new(mailbox),
@@ -98,13 +102,53 @@ impl Core {
             tasks: Tasks::default(),
             running: Cell::new(false),
             stopping: Cell::new(false),
+            ending: Cell::new(false),
             signals: Cell::new(true),
             when_running: RefCell::default(),
         })
     }
 
     pub(crate) fn push(&self, task: Task) {
+        self.pending.set(true);
         self.queue.borrow_mut().push_back(task);
+    }
+
+    /// Notes a connection to be flushed at the end of the turn.
+    pub(crate) fn push_dirty(&self, transport: Transport) {
+        self.pending.set(true);
+        self.dirty.borrow_mut().push(transport);
+    }
+
+    pub(crate) fn take_dirty(&self) -> Vec<Transport> {
+        std::mem::take(&mut *self.dirty.borrow_mut())
+    }
+
+    /// Gives the emptied list back, so that its memory is used again.
+    pub(crate) fn reuse_dirty(&self, list: Vec<Transport>) {
+        let mut dirty = self.dirty.borrow_mut();
+        if dirty.is_empty() {
+            *dirty = list;
+        }
+    }
+
+    /// Notes a source to be served in the next turn though no event will say so.
+    pub(crate) fn push_ready(&self, source: Source) {
+        self.pending.set(true);
+        self.ready.borrow_mut().push(source);
+    }
+
+    pub(crate) fn take_ready(&self) -> Vec<Source> {
+        std::mem::take(&mut *self.ready.borrow_mut())
+    }
+
+    /// Whether nothing but I/O and timers is left to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        let idle = self.queue.borrow().is_empty()
+            && self.ready.borrow().is_empty()
+            && self.dirty.borrow().is_empty()
+            && self.mailbox.is_empty();
+        self.pending.set(!idle);
+        idle
     }
 
     pub(crate) fn call_soon(&self, call: Box<dyn FnOnce(&Reactor)>) {
@@ -130,17 +174,13 @@ impl Core {
     /// Puts another source in the place of the one that `token` names: a connected attempt becomes a connection.
     pub(crate) fn replace(&self, token: Token, source: Source) -> Option<Source> {
         let mut sources = self.sources.borrow_mut();
-        let slot = sources
-            .get_mut(key_of(token))
-            .filter(|slot| slot.0 == generation_of(token))?;
+        let slot = sources.get_mut(key_of(token)).filter(|slot| slot.0 == generation_of(token))?;
         Some(std::mem::replace(&mut slot.1, source))
     }
 
     pub(crate) fn remove(&self, token: Token) -> Option<Source> {
         let mut sources = self.sources.borrow_mut();
-        let current = sources
-            .get(key_of(token))
-            .is_some_and(|slot| slot.0 == generation_of(token));
+        let current = sources.get(key_of(token)).is_some_and(|slot| slot.0 == generation_of(token));
         current.then(|| sources.remove(key_of(token)).1)
     }
 
@@ -152,11 +192,7 @@ impl Core {
     }
 
     pub(crate) fn all_sources(&self) -> Vec<Source> {
-        self.sources
-            .borrow()
-            .iter()
-            .map(|(_, (_, source))| source.clone())
-            .collect()
+        self.sources.borrow().iter().map(|(_, (_, source))| source.clone()).collect()
     }
 }
 

@@ -35,10 +35,7 @@ struct Shared<T> {
 impl<T: 'static> Shared<T> {
     fn fire(self: Rc<Self>, result: Result<T, Failure>) {
         match self.state.replace(State::Done) {
-            State::Pending {
-                callback: Some(callback),
-                ..
-            } => self.deliver(callback, result),
+            State::Pending { callback: Some(callback), .. } => self.deliver(callback, result),
             State::Pending { waker, .. } => {
                 self.state.set(State::Fired(result));
                 if let Some(waker) = waker {
@@ -90,17 +87,9 @@ impl<T: 'static> Deferred<T> {
     }
 
     fn with_core(core: Weak<Core>) -> (Resolver<T>, Self) {
-        let state = Cell::new(State::Pending {
-            callback: None,
-            waker: None,
-        });
+        let state = Cell::new(State::Pending { callback: None, waker: None });
         let shared = Rc::new(Shared { core, state });
-        (
-            Resolver {
-                shared: Some(shared.clone()),
-            },
-            Self { shared: Some(shared) },
-        )
+        (Resolver { shared: Some(shared.clone()) }, Self { shared: Some(shared) })
     }
 
     /// Calls `f` with the value, if there comes one.
@@ -125,17 +114,12 @@ impl<T: 'static> Deferred<T> {
     }
 
     fn chain<U: 'static>(mut self, then: impl FnOnce(Result<T, Failure>, Resolver<U>) + 'static) -> Deferred<U> {
-        let Some(shared) = self.shared.take() else {
-            unreachable!("only dropping takes it")
-        };
+        let Some(shared) = self.shared.take() else { unreachable!("only dropping takes it") };
         let (resolver, next) = Deferred::with_core(shared.core.clone());
         let callback: Callback<T> = Box::new(move |result| then(result, resolver));
         match shared.state.replace(State::Done) {
             State::Fired(result) => shared.deliver(callback, result),
-            State::Pending { .. } => shared.state.set(State::Pending {
-                callback: Some(callback),
-                waker: None,
-            }),
+            State::Pending { .. } => shared.state.set(State::Pending { callback: Some(callback), waker: None }),
             State::Done => drop(callback),
         }
         next
@@ -152,10 +136,7 @@ impl<T> Future for Deferred<T> {
         match shared.state.replace(State::Done) {
             State::Fired(result) => Poll::Ready(result),
             State::Pending { callback, .. } => {
-                shared.state.set(State::Pending {
-                    callback,
-                    waker: Some(context.waker().clone()),
-                });
+                shared.state.set(State::Pending { callback, waker: Some(context.waker().clone()) });
                 Poll::Pending
             }
             State::Done => Poll::Ready(Err(Failure::new(ResolverDropped::new()))),
@@ -176,10 +157,7 @@ impl<T> Drop for Deferred<T> {
                         log::error!("Unhandled error in Deferred: {failure}");
                     }
                 };
-                shared.state.set(State::Pending {
-                    callback: Some(Box::new(log)),
-                    waker: None,
-                });
+                shared.state.set(State::Pending { callback: Some(Box::new(log)), waker: None });
             }
         }
     }
@@ -231,6 +209,8 @@ impl<T> fmt::Debug for Resolver<T> {
 /// A spawned future. Its wakers are numbers in other threads' hands; the future stays here.
 pub(crate) struct Task {
     future: RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>>,
+    /// Fails the Deferred of a future that panicked.
+    fail: Cell<Option<Box<dyn FnOnce(Failure)>>>,
 }
 
 /// The spawned futures of a reactor.
@@ -253,18 +233,23 @@ impl Wake for TaskWaker {
 
 pub(crate) fn spawn<T: 'static>(reactor: &Reactor, future: impl Future<Output = T> + 'static) -> Deferred<T> {
     let (resolver, deferred) = reactor.deferred();
-    let future = async move { resolver.resolve(future.await) };
-    let task = Rc::new(Task {
-        future: RefCell::new(Some(Box::pin(future))),
-    });
+    let resolver = Rc::new(Cell::new(Some(resolver)));
+    let unfired = resolver.clone();
+    let future = async move {
+        let value = future.await;
+        if let Some(resolver) = resolver.take() {
+            resolver.resolve(value);
+        }
+    };
+    let fail = move |failure| {
+        if let Some(resolver) = unfired.take() {
+            resolver.fail(failure);
+        }
+    };
+    let task = Rc::new(Task { future: RefCell::new(Some(Box::pin(future))), fail: Cell::new(Some(Box::new(fail))) });
     let key = reactor.core.tasks.borrow_mut().insert(task);
-    let waker = Arc::new(TaskWaker {
-        key,
-        handle: reactor.handle(),
-    });
-    reactor
-        .core
-        .call_soon(Box::new(move |reactor| poll_task(reactor, &waker)));
+    let waker = Arc::new(TaskWaker { key, handle: reactor.handle() });
+    reactor.core.call_soon(Box::new(move |reactor| poll_task(reactor, &waker)));
     deferred
 }
 
@@ -275,12 +260,18 @@ fn poll_task(reactor: &Reactor, waker: &Arc<TaskWaker>) {
         return;
     };
     let std_waker = Waker::from(waker.clone());
-    let outcome = guarded("a spawned future", || {
-        future.as_mut().poll(&mut Context::from_waker(&std_waker))
-    });
+    let outcome = guarded("a spawned future", || future.as_mut().poll(&mut Context::from_waker(&std_waker)));
     match outcome {
         Ok(Poll::Pending) => *task.future.borrow_mut() = Some(future),
-        // finished, or its panic was logged and its dropped resolver fails the Deferred
-        Ok(Poll::Ready(())) | Err(_) => drop(reactor.core.tasks.borrow_mut().try_remove(waker.key)),
+        Ok(Poll::Ready(())) => {}
+        Err(failure) => {
+            if let Some(fail) = task.fail.take() {
+                fail(failure);
+            }
+        }
+    }
+    if task.future.borrow().is_none() {
+        let done = reactor.core.tasks.borrow_mut().try_remove(waker.key);
+        drop(done); // user code; nothing is borrowed
     }
 }

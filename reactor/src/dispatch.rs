@@ -25,18 +25,12 @@ pub(crate) struct ProtocolSlot {
 
 impl ProtocolSlot {
     pub(crate) fn new(protocol: Box<dyn AnyProtocol>) -> Self {
-        Self {
-            current: Cell::new(Slot::Present(protocol)),
-            next: Cell::new(None),
-        }
+        Self { current: Cell::new(Slot::Present(protocol)), next: Cell::new(None) }
     }
 
     /// For a transport of a test, which has no protocol.
     pub(crate) fn empty() -> Self {
-        Self {
-            current: Cell::new(Slot::Gone),
-            next: Cell::new(None),
-        }
+        Self { current: Cell::new(Slot::Gone), next: Cell::new(None) }
     }
 
     pub(crate) fn set_next(&self, protocol: Box<dyn AnyProtocol>) {

@@ -31,10 +31,7 @@ pub struct Failure {
 impl Failure {
     /// Wraps any error.
     pub fn new<E: Error + Send + Sync + 'static>(error: E) -> Self {
-        Self {
-            class: TypeId::of::<E>(),
-            error: Arc::new(error),
-        }
+        Self { class: TypeId::of::<E>(), error: Arc::new(error) }
     }
 
     /// Whether the error is an `E`, or of a class that Twisted derives from `E`, or was caused by a `Failure` of which

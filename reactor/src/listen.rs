@@ -81,10 +81,7 @@ impl ListenAddress {
         match &self.0 {
             Where::Socket(address) => Ok(*address),
             // an interface's name: /etc/hosts answers; a start-up call may wait for it
-            Where::Text(text) => text
-                .to_socket_addrs()?
-                .next()
-                .ok_or_else(|| ErrorKind::AddrNotAvailable.into()),
+            Where::Text(text) => text.to_socket_addrs()?.next().ok_or_else(|| ErrorKind::AddrNotAvailable.into()),
         }
     }
 }
@@ -111,10 +108,7 @@ pub struct ListenOptions {
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self {
-            backlog: BACKLOG,
-            reuse_port: false,
-        }
+        Self { backlog: BACKLOG, reuse_port: false }
     }
 }
 
@@ -134,11 +128,7 @@ impl<F> fmt::Display for ListenError<F> {
         match self.error.raw_os_error() {
             Some(code) => {
                 let text = self.error.to_string();
-                write!(
-                    f,
-                    "[Errno {code}] {}.",
-                    text.split(" (os error").next().unwrap_or(&text)
-                )
+                write!(f, "[Errno {code}] {}.", text.split(" (os error").next().unwrap_or(&text))
             }
             None => write!(f, "{}.", self.error),
         }
@@ -202,6 +192,8 @@ pub(crate) struct Port {
     /// Held open to be closed when descriptors run out, so that those who wait can be told by being accepted and closed.
     reserve: RefCell<Option<File>>,
     pause: Cell<Option<DelayedCall>>,
+    /// On the list of those to be served again in the next turn.
+    waiting: Cell<bool>,
     accepted: Cell<u64>,
 }
 
@@ -213,10 +205,7 @@ pub(crate) fn listen<F: Factory<Protocol: Protocol>>(
 ) -> Result<ListeningPort, ListenError<F>> {
     let bound = match &core.driver {
         Driver::Poll { .. } => address.resolve().and_then(|address| bind(address, &options)).map(Some),
-        Driver::Memory(driver) => address
-            .resolve()
-            .and_then(|address| driver.bind(&address))
-            .map(|()| None),
+        Driver::Memory(driver) => address.resolve().and_then(|address| driver.bind(&address)).map(|()| None),
     };
     let bound = bound.and_then(|listener| {
         let actual = match &listener {
@@ -228,17 +217,10 @@ pub(crate) fn listen<F: Factory<Protocol: Protocol>>(
     let (mut listener, actual) = match bound {
         Ok(bound) => bound,
         Err(error) => {
-            return Err(ListenError {
-                factory,
-                address,
-                error,
-            });
+            return Err(ListenError { factory, address, error });
         }
     };
-    let server = Box::new(Server {
-        factory: RefCell::new(factory),
-        used: FactoryUse::default(),
-    });
+    let server = Box::new(Server { factory: RefCell::new(factory), used: FactoryUse::default() });
     let port = Rc::new(Port {
         core: Rc::downgrade(core),
         address: Address::from(actual),
@@ -248,11 +230,10 @@ pub(crate) fn listen<F: Factory<Protocol: Protocol>>(
         factory: RefCell::new(Some(server)),
         reserve: RefCell::new(File::open("/dev/null").ok()),
         pause: Cell::new(None),
+        waiting: Cell::new(false),
         accepted: Cell::new(0),
     });
-    let source = listener
-        .as_mut()
-        .map(|listener| listener as &mut dyn mio::event::Source);
+    let source = listener.as_mut().map(|listener| listener as &mut dyn mio::event::Source);
     match core.add(Source::Port(port.clone()), source, Interest::READABLE) {
         Ok(token) => port.token.set(token),
         Err(error) => log::error!("{actual}: cannot be polled: {error}"),
@@ -262,9 +243,7 @@ pub(crate) fn listen<F: Factory<Protocol: Protocol>>(
     // start_factory is user code: from the queue
     let starting = port.clone();
     core.call_soon(Box::new(move |reactor| {
-        if let Some(factory) = &*starting.factory.borrow() {
-            factory.start(&reactor.core);
-        }
+        starting.start(&reactor.core);
     }));
     Ok(ListeningPort { port })
 }
@@ -286,6 +265,10 @@ fn bind(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener>
 impl Port {
     /// Accepts what waits, within the turn's budget.
     pub(crate) fn accept(self: &Rc<Self>, core: &Rc<Core>) {
+        if self.waiting.get() || self.is_pausing() {
+            return;
+        }
+        self.start(core);
         for _ in 0..ACCEPTS_PER_TURN {
             let accepted = match &*self.listener.borrow() {
                 Some(listener) if self.listening.get() => listener.accept(),
@@ -298,7 +281,27 @@ impl Port {
                 Err(error) => return self.exhausted(core, &error),
             }
         }
-        core.ready.borrow_mut().push(Source::Port(self.clone()));
+        self.waiting.set(true);
+        core.push_ready(Source::Port(self.clone()));
+    }
+
+    /// Starts the factory, once: before its first connection, and whether or not there ever is one.
+    fn start(&self, core: &Core) {
+        if let Some(factory) = &*self.factory.borrow() {
+            factory.start(core);
+        }
+    }
+
+    pub(crate) fn accept_again(self: &Rc<Self>, core: &Rc<Core>) {
+        self.waiting.set(false);
+        self.accept(core);
+    }
+
+    fn is_pausing(&self) -> bool {
+        let pause = self.pause.take();
+        let pausing = pause.as_ref().is_some_and(DelayedCall::active);
+        self.pause.set(pause);
+        pausing
     }
 
     fn connected(&self, core: &Rc<Core>, mut stream: TcpStream, peer: Address) {
@@ -347,10 +350,7 @@ impl Port {
                 }
             }
             self.reserve.replace(File::open("/dev/null").ok());
-            log::warn!(
-                "{}: EMFILE recovery: closed {closed} connections that waited",
-                self.address
-            );
+            log::warn!("{}: EMFILE recovery: closed {closed} connections that waited", self.address);
         }
         let this = self.clone();
         let again = move || {
@@ -358,8 +358,7 @@ impl Port {
                 this.accept(&core);
             }
         };
-        self.pause
-            .set(Some(DelayedCall::schedule(core, ACCEPT_PAUSE, Box::new(again))));
+        self.pause.set(Some(DelayedCall::schedule(core, ACCEPT_PAUSE, Box::new(again))));
     }
 
     /// Closes the port, then stops the factory.
@@ -389,13 +388,8 @@ pub(crate) fn both() -> Interest {
 
 /// Errors of `accept` that concern the connection that was to be accepted, not the port.
 fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
-    ) || matches!(
-        error.raw_os_error(),
-        Some(libc::EPERM | libc::EPROTO | libc::ENETDOWN | libc::EHOSTUNREACH)
-    )
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
+        || matches!(error.raw_os_error(), Some(libc::EPERM | libc::EPROTO | libc::ENETDOWN | libc::EHOSTUNREACH))
 }
 
 /// A port that listens: `IListeningPort`. Dropping it leaves it listening.
@@ -442,11 +436,6 @@ impl ListeningPort {
 
 impl fmt::Debug for ListeningPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "ListeningPort({}, listening: {})",
-            self.port.address,
-            self.listening()
-        )
+        write!(f, "ListeningPort({}, listening: {})", self.port.address, self.listening())
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use crate::dispatch::guarded;
+use crate::failure::Failure;
 use crate::producer::{Producer, Streaming};
 
 struct Registered {
@@ -45,34 +46,33 @@ impl ProducerSlot {
         drop(self.producer.take());
     }
 
-    pub(crate) fn pause(&self) {
-        if self.streaming.get() == Some(Streaming::Push) && !self.paused.replace(true) {
-            self.call(|producer| producer.pause_producing());
-        }
+    pub(crate) fn pause(&self) -> Result<(), Failure> {
+        let push = self.streaming.get() == Some(Streaming::Push);
+        if push && !self.paused.replace(true) { self.call(|producer| producer.pause_producing()) } else { Ok(()) }
     }
 
-    pub(crate) fn resume(&self) {
-        if self.paused.replace(false) {
-            self.call(|producer| producer.resume_producing());
-        }
+    pub(crate) fn resume(&self) -> Result<(), Failure> {
+        if self.paused.replace(false) { self.call(|producer| producer.resume_producing()) } else { Ok(()) }
     }
 
-    pub(crate) fn pull(&self) {
-        if self.is_pull() {
-            self.call(|producer| producer.resume_producing());
-        }
+    pub(crate) fn pull(&self) -> Result<(), Failure> {
+        if self.is_pull() { self.call(|producer| producer.resume_producing()) } else { Ok(()) }
     }
 
-    pub(crate) fn resume_or_pull(&self) {
-        self.resume();
-        self.pull();
+    pub(crate) fn resume_or_pull(&self) -> Result<(), Failure> {
+        self.resume()?;
+        self.pull()
+    }
+
+    /// The consumer is gone: the last call.
+    pub(crate) fn stop(&self) {
+        let _ = self.call(|producer| producer.stop_producing());
+        self.unregister();
     }
 
     /// Calls the producer, if there is one. A panic unregisters it.
-    pub(crate) fn call(&self, f: impl FnOnce(&mut dyn Producer)) {
-        let Some(mut registered) = self.producer.take() else {
-            return;
-        };
+    fn call(&self, f: impl FnOnce(&mut dyn Producer)) -> Result<(), Failure> {
+        let Some(mut registered) = self.producer.take() else { return Ok(()) };
         let outcome = guarded("a producer", || f(&mut *registered.producer));
         if outcome.is_err() {
             self.streaming.set(None);
@@ -82,8 +82,9 @@ impl ProducerSlot {
         let back = match occupied {
             None if self.streaming.get() == Some(registered.streaming) => registered,
             Some(other) => other,
-            None => return,
+            None => return outcome,
         };
         self.producer.set(Some(back));
+        outcome
     }
 }

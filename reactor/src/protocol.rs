@@ -82,11 +82,7 @@ pub(crate) trait AnyProtocol: Protocol {
 
 impl<P: Protocol> AnyProtocol for P {
     fn find(&mut self, wanted: TypeId) -> Option<&mut dyn Any> {
-        if wanted == TypeId::of::<P>() {
-            Some(self)
-        } else {
-            self.inner(wanted)
-        }
+        if wanted == TypeId::of::<P>() { Some(self) } else { self.inner(wanted) }
     }
 }
 
@@ -121,10 +117,7 @@ pub struct ProtocolHandle<P> {
 
 impl<P: 'static> ProtocolHandle<P> {
     pub(crate) fn new(transport: Transport) -> Self {
-        Self {
-            transport,
-            protocol: PhantomData,
-        }
+        Self { transport, protocol: PhantomData }
     }
 
     /// The connection.
@@ -139,9 +132,7 @@ impl<P: 'static> ProtocolHandle<P> {
     pub fn with<R>(&self, f: impl FnOnce(&mut P, &Transport) -> R) -> Result<R, WithError> {
         self.transport.conn().with_protocol(|protocol| {
             let found = protocol.find(TypeId::of::<P>()).and_then(|any| any.downcast_mut::<P>());
-            found
-                .map(|protocol| f(protocol, &self.transport))
-                .ok_or(WithError::ProtocolGone)
+            found.map(|protocol| f(protocol, &self.transport)).ok_or(WithError::ProtocolGone)
         })?
     }
 
@@ -170,20 +161,12 @@ impl<P: 'static> ProtocolHandle<P> {
 
 impl<P> Clone for ProtocolHandle<P> {
     fn clone(&self) -> Self {
-        Self {
-            transport: self.transport.clone(),
-            protocol: PhantomData,
-        }
+        Self { transport: self.transport.clone(), protocol: PhantomData }
     }
 }
 
 impl<P> fmt::Debug for ProtocolHandle<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "ProtocolHandle<{}>({:?})",
-            std::any::type_name::<P>(),
-            self.transport
-        )
+        write!(f, "ProtocolHandle<{}>({:?})", std::any::type_name::<P>(), self.transport)
     }
 }

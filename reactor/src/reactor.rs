@@ -50,13 +50,8 @@ impl Reactor {
         let poll = Poll::new()?;
         let registry = poll.registry().try_clone()?;
         let waker = Waker::new(&registry, WAKER)?;
-        let driver = Driver::Poll {
-            poll: Box::new(RefCell::new(poll)),
-            registry,
-        };
-        Ok(Self {
-            core: Core::new(driver, Time::System, Mailbox::new(Some(waker))),
-        })
+        let driver = Driver::Poll { poll: Box::new(RefCell::new(poll)), registry };
+        Ok(Self { core: Core::new(driver, Time::System, Mailbox::new(Some(waker))) })
     }
 
     pub(crate) fn from_core(core: Rc<Core>) -> Self {

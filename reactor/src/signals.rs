@@ -24,19 +24,11 @@ impl Signals {
         let stopping = Arc::new(AtomicBool::new(false));
         let mut forced = Vec::new();
         for signal in [SIGINT, SIGTERM] {
-            forced.push(signal_hook::flag::register_conditional_shutdown(
-                signal,
-                128 + signal,
-                stopping.clone(),
-            )?);
+            forced.push(signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stopping.clone())?);
         }
         let mut source = signal_hook_mio::v1_0::Signals::new([SIGINT, SIGTERM])?;
         registry.register(&mut source, SIGNALS, Interest::READABLE)?;
-        Ok(Self {
-            source,
-            stopping,
-            forced,
-        })
+        Ok(Self { source, stopping, forced })
     }
 
     pub(crate) fn on_event(&mut self, core: &Rc<Core>) {

@@ -14,8 +14,10 @@ pub(crate) trait Stream {
     fn write(&mut self, data: &[u8]) -> io::Result<usize>;
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
     fn shutdown_write(&mut self) -> io::Result<()>;
-    /// Whether the next read would say that the peer is gone, with no data before that.
-    fn at_end(&mut self) -> bool;
+    /// What the next read would say of the end, if no data is before that.
+    fn end(&mut self) -> Option<io::Result<()>>;
+    /// An error that waits on the socket, though nobody reads.
+    fn take_error(&mut self) -> Option<io::Error>;
     /// Closing it from now on resets the connection (TCP: RST instead of FIN).
     fn set_abortive(&mut self);
     fn host(&self) -> io::Result<Address>;
@@ -48,11 +50,16 @@ impl Stream for TcpStream {
         self.shutdown(std::net::Shutdown::Write)
     }
 
-    fn at_end(&mut self) -> bool {
+    fn end(&mut self) -> Option<io::Result<()>> {
         match self.peek(&mut [0]) {
-            Ok(count) => count == 0,
-            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+            Ok(count) => (count == 0).then_some(Ok(())),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => None,
+            Err(error) => Some(Err(error)),
         }
+    }
+
+    fn take_error(&mut self) -> Option<io::Error> {
+        Self::take_error(self).ok().flatten()
     }
 
     fn set_abortive(&mut self) {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -49,8 +49,8 @@ impl Mailbox {
     }
 
     pub(crate) fn take(&self) -> VecDeque<RemoteCall> {
-        self.woken.store(false, Ordering::Release);
         let mut calls = self.lock();
+        self.woken.store(false, Ordering::Release);
         self.count.store(0, Ordering::Release);
         std::mem::take(&mut *calls)
     }
@@ -70,13 +70,13 @@ impl Mailbox {
         }
         calls.push_back(call);
         self.count.store(calls.len(), Ordering::Release);
+        // under the lock: `woken` must not be set for calls that were taken already
+        let wake = !self.woken.swap(true, Ordering::AcqRel);
         drop(calls);
-        if let Some(waker) = &self.waker {
-            if !self.woken.swap(true, Ordering::AcqRel) {
-                waker.wake().map_err(|_| CallFromThreadError::ReactorGone)?;
-            }
+        match &self.waker {
+            Some(waker) if wake => waker.wake().map_err(|_| CallFromThreadError::ReactorGone),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<RemoteCall>> {
@@ -160,7 +160,8 @@ pub(crate) struct ThreadPool {
 struct PoolState {
     jobs: Sender<Job>,
     waiting: Arc<Mutex<Receiver<Job>>>,
-    idle: Arc<AtomicUsize>,
+    /// Threads less jobs: those at work and those that wait count both.
+    free: Arc<AtomicIsize>,
     threads: usize,
 }
 
@@ -169,35 +170,32 @@ impl ThreadPool {
         let mut state = self.state.borrow_mut();
         let pool = state.get_or_insert_with(|| {
             let (jobs, waiting) = channel();
-            PoolState {
-                jobs,
-                waiting: Arc::new(Mutex::new(waiting)),
-                idle: Arc::default(),
-                threads: 0,
-            }
+            PoolState { jobs, waiting: Arc::new(Mutex::new(waiting)), free: Arc::default(), threads: 0 }
         });
-        if pool.idle.load(Ordering::Acquire) == 0 && pool.threads < POOL_THREADS {
-            let (waiting, idle) = (pool.waiting.clone(), pool.idle.clone());
-            let spawned = std::thread::Builder::new()
-                .name("twistor-pool".to_owned())
-                .spawn(move || work(&waiting, &idle));
+        if pool.free.load(Ordering::Acquire) <= 0 && pool.threads < POOL_THREADS {
+            let (waiting, free) = (pool.waiting.clone(), pool.free.clone());
+            let spawned =
+                std::thread::Builder::new().name("twistor-pool".to_owned()).spawn(move || work(&waiting, &free));
             match spawned {
-                Ok(_) => pool.threads += 1,
+                Ok(_) => {
+                    pool.threads += 1;
+                    pool.free.fetch_add(1, Ordering::AcqRel);
+                }
                 Err(error) if pool.threads == 0 => return Err(error),
                 Err(error) => log::warn!("no further pool thread: {error}"),
             }
         }
+        pool.free.fetch_sub(1, Ordering::AcqRel);
         pool.jobs.send(job).map_err(|_| std::io::ErrorKind::BrokenPipe.into())
     }
 }
 
-fn work(waiting: &Mutex<Receiver<Job>>, idle: &AtomicUsize) {
+fn work(waiting: &Mutex<Receiver<Job>>, free: &AtomicIsize) {
     loop {
-        idle.fetch_add(1, Ordering::AcqRel);
         let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        idle.fetch_sub(1, Ordering::AcqRel);
         let Ok(job) = job else { return };
         job();
+        free.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -228,10 +226,7 @@ pub(crate) fn defer_to_thread<T: Send + 'static>(
     };
     if let Err(error) = reactor.core.pool.run(Box::new(job)) {
         log::error!("no thread for a job: {error}");
-        reactor
-            .core
-            .returns
-            .finish(slot, Err(Failure::new(ReactorNotRunning::from(error))));
+        reactor.core.returns.finish(slot, Err(Failure::new(ReactorNotRunning::from(error))));
     }
     deferred
 }

@@ -21,11 +21,25 @@ type Key = (Instant, u64);
 pub(crate) struct Timers {
     pending: BTreeMap<Key, Rc<Call>>,
     made: u64,
+    /// The first call's deadline, so that a turn in which nothing is due looks at this alone.
+    soonest: Option<Instant>,
 }
 
 impl Timers {
+    #[inline]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.pending.first_key_value().map(|((deadline, _), _)| *deadline)
+        self.soonest
+    }
+
+    fn insert(&mut self, key: Key, call: Rc<Call>) {
+        self.pending.insert(key, call);
+        self.soonest = Some(self.soonest.map_or(key.0, |soonest| soonest.min(key.0)));
+    }
+
+    fn remove(&mut self, key: Key) -> Option<Rc<Call>> {
+        let call = self.pending.remove(&key)?;
+        self.soonest = self.pending.first_key_value().map(|((deadline, _), _)| *deadline);
+        Some(call)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -35,12 +49,9 @@ impl Timers {
     /// Takes out the first call that is due at `now` and was made before the call numbered `before`, so that calls
     /// that timers make wait for the next turn (P047).
     pub(crate) fn pop_due(&mut self, now: Instant, before: u64) -> Option<Rc<Call>> {
-        let due = self
-            .pending
-            .range(..=(now, u64::MAX))
-            .find(|((_, number), _)| *number < before);
+        let due = self.pending.range(..=(now, u64::MAX)).find(|((_, number), _)| *number < before);
         let key = due.map(|(key, _)| *key)?;
-        self.pending.remove(&key)
+        self.remove(key)
     }
 
     pub(crate) fn made(&self) -> u64 {
@@ -99,7 +110,7 @@ impl DelayedCall {
         });
         let mut timers = timers.borrow_mut();
         timers.made += 1;
-        timers.pending.insert(key, call.clone());
+        timers.insert(key, call.clone());
         Self(call)
     }
 
@@ -170,7 +181,7 @@ impl DelayedCall {
 
     fn unschedule(&self) -> Option<(Rc<Core>, Rc<Call>)> {
         let core = self.0.core.upgrade()?;
-        let call = core.timers.borrow_mut().pending.remove(&self.0.key.get())?;
+        let call = core.timers.borrow_mut().remove(self.0.key.get())?;
         Some((core, call))
     }
 
@@ -178,7 +189,7 @@ impl DelayedCall {
         if let Some((core, call)) = self.unschedule() {
             let key = (deadline, self.0.key.get().1);
             call.key.set(key);
-            core.timers.borrow_mut().pending.insert(key, call);
+            core.timers.borrow_mut().insert(key, call);
         }
     }
 }

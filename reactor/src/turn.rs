@@ -2,7 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::{Events, Poll, Registry};
@@ -27,9 +27,7 @@ const ROUNDS_AT_STOP: usize = 100;
 
 pub(crate) fn run(core: &Rc<Core>) -> io::Result<()> {
     let Driver::Poll { poll, registry } = &core.driver else {
-        return Err(io::Error::other(
-            "a MemoryReactor has no loop of its own: use settle() and advance()",
-        ));
+        return Err(io::Error::other("a MemoryReactor has no loop of its own: use settle() and advance()"));
     };
     if core.running.replace(true) {
         return Err(io::Error::other(ReactorAlreadyRunning::new()));
@@ -44,21 +42,18 @@ pub(crate) fn run(core: &Rc<Core>) -> io::Result<()> {
 }
 
 fn serve(core: &Rc<Core>, poll: &mut Poll, registry: &Registry) -> io::Result<()> {
-    let mut signals = if core.signals.get() {
-        Some(Signals::install(registry)?)
-    } else {
-        None
-    };
+    let mut signals = if core.signals.get() { Some(Signals::install(registry)?) } else { None };
     for call in std::mem::take(&mut *core.when_running.borrow_mut()) {
         core.call_soon(call);
     }
     let mut events = Events::with_capacity(EVENTS_PER_TURN);
+    let mut patience = Some(Duration::ZERO);
     while !core.stopping.get() {
-        match poll.poll(&mut events, core.patience()) {
+        match poll.poll(&mut events, patience) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             other => other?,
         }
-        let leftover = std::mem::take(&mut *core.ready.borrow_mut());
+        let leftover = if core.pending.get() { core.take_ready() } else { Vec::new() };
         for event in &events {
             match event.token() {
                 WAKER => {}
@@ -74,7 +69,7 @@ fn serve(core: &Rc<Core>, poll: &mut Poll, registry: &Registry) -> io::Result<()
                 }
             }
         }
-        core.finish_turn(leftover);
+        patience = core.finish_turn(leftover);
     }
     Ok(())
 }
@@ -84,67 +79,72 @@ fn readiness(event: &Event) -> Readiness {
         readable: event.is_readable(),
         writable: event.is_writable(),
         ended: event.is_read_closed() || event.is_error() || event.is_write_closed(),
+        error: event.is_error(),
     }
 }
 
 impl Core {
-    /// How long the poller may sleep.
-    fn patience(&self) -> Option<Duration> {
-        if !self.is_idle() {
-            return Some(Duration::ZERO);
-        }
-        let deadline = self.timers.borrow().next_deadline()?;
-        let left = deadline.saturating_duration_since(self.time.now());
-        // epoll counts milliseconds: mio rounds up, so that a timer is never early by spinning
-        Some(left)
-    }
-
-    /// Whether nothing but I/O and timers is left to do.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.queue.borrow().is_empty()
-            && self.ready.borrow().is_empty()
-            && self.dirty.borrow().is_empty()
-            && self.mailbox.is_empty()
-    }
-
     #[inline]
     pub(crate) fn on_event(self: &Rc<Self>, source: &Source, event: Readiness) {
         match source {
             Source::Connection(transport) => transport.on_event(self, event),
             Source::Port(port) => port.accept(self),
-            Source::Attempt(attempt) => attempt.on_event(self),
+            Source::Attempt(attempt) => attempt.on_event(self, event),
         }
     }
 
-    /// The rest of a turn, after its events: sources left over from the turn before, timers, queue, flushes.
-    pub(crate) fn finish_turn(self: &Rc<Self>, leftover: Vec<Source>) {
+    /// The rest of a turn, after its events: sources left over from the turn before, timers, queue, flushes. How long
+    /// the poller may sleep then.
+    #[inline]
+    pub(crate) fn finish_turn(self: &Rc<Self>, leftover: Vec<Source>) -> Option<Duration> {
+        if !leftover.is_empty() {
+            self.serve_again(leftover);
+        }
+        let mut now = self.run_timers();
+        if self.pending.get() || !self.mailbox.is_empty() {
+            self.run_queue();
+            self.flush_dirty();
+            if !self.is_idle() {
+                return Some(Duration::ZERO);
+            }
+            now = None; // that took time
+        }
+        let deadline = self.timers.borrow().next_deadline()?;
+        Some(deadline.saturating_duration_since(now.unwrap_or_else(|| self.time.now())))
+    }
+
+    #[cold]
+    fn serve_again(self: &Rc<Self>, leftover: Vec<Source>) {
         for source in leftover {
             match source {
-                Source::Connection(transport) => transport.read_and_reply(self),
-                Source::Port(port) => port.accept(self),
+                Source::Connection(transport) => {
+                    transport.conn().waiting.set(false);
+                    transport.read_and_reply(self);
+                }
+                Source::Port(port) => port.accept_again(self),
                 Source::Attempt(_) => {}
             }
         }
-        self.run_timers();
-        self.run_queue();
-        self.flush_dirty();
     }
 
-    fn run_timers(&self) {
-        if self.timers.borrow().len() == 0 {
-            return;
+    /// Runs the calls that are due; the time, if none was and it had to be read.
+    fn run_timers(&self) -> Option<Instant> {
+        let soonest = self.timers.borrow().next_deadline()?;
+        let now = self.time.now();
+        if now < soonest {
+            return Some(now);
         }
-        let (now, before) = (self.time.now(), self.timers.borrow().made());
+        let before = self.timers.borrow().made();
         loop {
-            let Some(call) = self.timers.borrow_mut().pop_due(now, before) else {
-                return;
-            };
+            let due = self.timers.borrow_mut().pop_due(now, before);
+            let Some(call) = due else { return None };
             if let Some(function) = call.fire() {
                 let _ = guarded("while handling a timed call", function);
             }
         }
     }
 
+    /// Runs what the queue held when it began, within a bound.
     fn run_queue(self: &Rc<Self>) {
         if !self.mailbox.is_empty() {
             for call in self.mailbox.take() {
@@ -153,56 +153,54 @@ impl Core {
         }
         let count = self.queue.borrow().len().min(CALLS_PER_TURN);
         for _ in 0..count {
-            let Some(task) = self.queue.borrow_mut().pop_front() else {
-                return;
-            };
+            let task = self.queue.borrow_mut().pop_front();
             match task {
-                Task::Connection(transport, delivery) => transport.on_delivery(self, delivery),
-                Task::Call(call) => {
+                Some(Task::Connection(transport, delivery)) => transport.on_delivery(self, delivery),
+                Some(Task::Call(call)) => {
                     let reactor = Reactor::from_core(self.clone());
                     let _ = guarded("while handling a queued call", || call(&reactor));
                 }
+                None => {}
             }
         }
     }
 
     /// Sends, once, what others wrote to a connection in this turn.
     fn flush_dirty(self: &Rc<Self>) {
-        if self.dirty.borrow().is_empty() {
-            return;
-        }
-        let mut list = std::mem::take(&mut *self.dirty.borrow_mut());
+        let mut list = self.take_dirty();
         for transport in list.drain(..) {
             transport.conn().listed.set(false);
             transport.flush(self);
         }
-        // flushing runs no user code, so nothing was added; the list keeps its memory
-        *self.dirty.borrow_mut() = list;
+        self.reuse_dirty(list);
     }
 }
 
-/// Ends everything, each thing once, whatever the others' callbacks do.
+/// Ends everything, each thing once, whatever the others' callbacks do: connections first, then what connects, then the
+/// ports, so that a factory stops after its connections are lost.
 pub(crate) fn shut_down(core: &Rc<Core>) {
-    for source in core.all_sources() {
-        match source {
-            Source::Connection(transport) => {
-                let reason = ConnectionLost::with_detail("Connection lost");
-                transport.finish(core, &Failure::new(reason));
-            }
-            Source::Attempt(_) => {} // its connector is among those below
-            Source::Port(port) => port.stop(core),
-        }
-    }
-    let connecting = std::mem::take(&mut *core.connecting.borrow_mut());
-    for connector in connecting {
-        connector.fail(core, &Failure::new(ConnectError::with_detail("the reactor stopped")));
-    }
+    core.ending.set(true);
     for _ in 0..ROUNDS_AT_STOP {
-        if core.queue.borrow().is_empty() {
-            break;
+        for source in core.all_sources() {
+            if let Source::Connection(transport) = source {
+                transport.finish(core, &Failure::new(ConnectionLost::with_detail("Connection lost")));
+            }
+        }
+        let connecting = std::mem::take(&mut *core.connecting.borrow_mut());
+        for connector in connecting {
+            connector.fail(core, &Failure::new(ConnectError::with_detail("the reactor stopped")));
         }
         core.run_queue();
+        if core.queue.borrow().is_empty() && core.connecting.borrow().is_empty() {
+            break;
+        }
     }
-    core.ready.borrow_mut().clear();
-    core.dirty.borrow_mut().clear();
+    for source in core.all_sources() {
+        if let Source::Port(port) = source {
+            port.stop(core);
+        }
+    }
+    core.run_queue();
+    core.ending.set(false);
+    drop((core.take_ready(), core.take_dirty()));
 }

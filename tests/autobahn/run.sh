@@ -32,7 +32,7 @@ server=$!
 trap 'kill $server 2>/dev/null || true' EXIT
 url=''
 for _ in $(seq 100); do
-  url=$(sed -n 's|.*http://[^ ]*:\([0-9]*\).*|ws://localhost:\1|p' "$dir/ws_echo_server.log" | head -n 1)
+  url=$(sed -n 's|.*[a-z]*://[^ ]*:\([0-9]*\).*|ws://localhost:\1|p' "$dir/ws_echo_server.log" | head -n 1)
   if [ -n "$url" ] || ! kill -0 $server 2>/dev/null; then break; fi
   sleep 0.1
 done

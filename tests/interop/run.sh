@@ -50,7 +50,7 @@ serve() { # MODE: starts ws_echo_server, sets url
   servers+=($!)
   url=''
   for _ in $(seq 100); do
-    url=$(sed -n 's|.*http\(://[^ ]*:[0-9]*\).*|ws\1|p' "$log/$1" | head -n 1)
+    url=$(sed -n 's|.*\(ws://[^ ]*:[0-9]*\).*|\1|p' "$log/$1" | head -n 1)
     [ -z "$url" ] || return 0
     kill -0 "${servers[-1]}" 2>/dev/null || break
     sleep 0.1

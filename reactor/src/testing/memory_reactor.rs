@@ -13,6 +13,7 @@ use mio::Token;
 use super::pipe::{MemoryPeer, pair};
 use crate::address::Address;
 use crate::clock::Time;
+use crate::conn::Readiness;
 use crate::connect::Connector;
 use crate::core::{Core, Driver, Source};
 use crate::failure::Failure;
@@ -77,15 +78,9 @@ impl MemoryReactor {
     /// A new one, at time zero.
     #[allow(clippy::new_without_default)] // as Reactor::new
     pub fn new() -> Self {
-        let core = Core::new(
-            Driver::Memory(MemoryDriver::default()),
-            Time::manual(),
-            Mailbox::new(None),
-        );
+        let core = Core::new(Driver::Memory(MemoryDriver::default()), Time::manual(), Mailbox::new(None));
         core.running.set(true);
-        Self {
-            reactor: Reactor::from_core(core),
-        }
+        Self { reactor: Reactor::from_core(core) }
     }
 
     fn driver(&self) -> &MemoryDriver {
@@ -104,26 +99,17 @@ impl MemoryReactor {
         assert!(!driver.turning.replace(true), "settle() or advance() inside a callback");
         for _ in 0..MAX_ROUNDS {
             let moved = driver.moved.get();
-            let leftover = std::mem::take(&mut *core.ready.borrow_mut());
+            let leftover = core.take_ready();
             for source in core.all_sources() {
                 let Source::Connection(transport) = &source else {
                     continue;
                 };
-                let readiness = transport
-                    .conn()
-                    .stream
-                    .borrow()
-                    .as_ref()
-                    .map(|stream| stream.readiness());
+                let readiness = transport.conn().stream.borrow().as_ref().map(|stream| stream.readiness());
                 if let Some(readiness) = readiness {
                     core.on_event(&source, readiness);
                 }
             }
-            let due = core
-                .timers
-                .borrow()
-                .next_deadline()
-                .is_some_and(|deadline| deadline <= core.time.now());
+            let due = core.timers.borrow().next_deadline().is_some_and(|deadline| deadline <= core.time.now());
             core.finish_turn(leftover);
             if core.stopping.replace(false) {
                 driver.stopped.set(true);
@@ -137,8 +123,10 @@ impl MemoryReactor {
         panic!("the reactor does not settle");
     }
 
-    /// Turns the clock forward, then settles: time jumps first, then what is due runs in the order of its deadlines.
+    /// Settles, turns the clock forward, and settles again: time jumps first, then what is due runs in the order of its
+    /// deadlines.
     pub fn advance(&self, by: Duration) {
+        self.settle();
         let core = &self.reactor.core;
         core.time.advance_to(core.time.now() + by);
         self.settle();
@@ -147,8 +135,8 @@ impl MemoryReactor {
     /// A client connects to a port of this reactor. Settles.
     pub fn connect_to(&self, port: &ListeningPort) -> MemoryPeer {
         let driver = self.driver();
-        let number = 50_000 + driver.clients.get();
-        driver.clients.set(driver.clients.get() + 1);
+        let number = 50_000 + driver.clients.get() % 15_000;
+        driver.clients.set(driver.clients.get().wrapping_add(1));
         let client = Address::from(SocketAddr::from((Ipv4Addr::LOCALHOST, number)));
         let [ours, theirs] = pair([port.address().clone(), client.clone()], &driver.moved);
         let port = port.port.clone();
@@ -177,7 +165,7 @@ impl MemoryReactor {
         self.reactor.core.call_soon(Box::new(move |reactor| {
             // a connection's slot: the connector puts it there
             match reactor.core.reserve() {
-                Ok(token) => this.connected(&reactor.core, token, Box::new(ours), peer),
+                Ok(token) => this.connected(&reactor.core, token, Box::new(ours), peer, Readiness::default()),
                 Err(error) => log::error!("{error}"),
             }
         }));
@@ -192,9 +180,7 @@ impl MemoryReactor {
     pub fn refuse(&self, connector: &Connector, reason: Failure) {
         self.check_connecting(connector);
         let this = connector.clone();
-        self.reactor
-            .core
-            .call_soon(Box::new(move |reactor| this.fail(&reactor.core, &reason)));
+        self.reactor.core.call_soon(Box::new(move |reactor| this.fail(&reactor.core, &reason)));
         self.settle();
     }
 

@@ -26,11 +26,7 @@ struct Pipe {
 
 impl Pipe {
     fn new() -> Rc<RefCell<Self>> {
-        Rc::new(RefCell::new(Self {
-            room: usize::MAX,
-            chunk: usize::MAX,
-            ..Self::default()
-        }))
+        Rc::new(RefCell::new(Self { room: usize::MAX, chunk: usize::MAX, ..Self::default() }))
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -39,11 +35,7 @@ impl Pipe {
         }
         let count = buffer.len().min(self.bytes.len()).min(self.chunk);
         if count == 0 {
-            return if self.finished {
-                Ok(0)
-            } else {
-                Err(ErrorKind::WouldBlock.into())
-            };
+            return if self.finished { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
         }
         for (slot, byte) in buffer.iter_mut().zip(self.bytes.drain(..count)) {
             *slot = byte;
@@ -135,12 +127,19 @@ impl Stream for MemoryStream {
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.outgoing.borrow_mut().finished = true;
-        Ok(())
+        self.count(Ok(()))
     }
 
-    fn at_end(&mut self) -> bool {
+    fn end(&mut self) -> Option<io::Result<()>> {
         let pipe = self.incoming.borrow();
-        pipe.reset || (pipe.finished && pipe.bytes.is_empty())
+        if pipe.reset {
+            return Some(Err(io::Error::from_raw_os_error(libc::ECONNRESET)));
+        }
+        (pipe.finished && pipe.bytes.is_empty()).then_some(Ok(()))
+    }
+
+    fn take_error(&mut self) -> Option<io::Error> {
+        self.incoming.borrow().reset.then(|| io::Error::from_raw_os_error(libc::ECONNRESET))
     }
 
     fn set_abortive(&mut self) {
@@ -173,16 +172,13 @@ impl Stream for MemoryStream {
         let (incoming, outgoing) = (self.incoming.borrow(), self.outgoing.borrow());
         let ended = incoming.finished || incoming.reset;
         let writable = outgoing.bytes.len() < outgoing.room || outgoing.deaf;
-        Readiness {
-            readable: ended || !incoming.bytes.is_empty(),
-            writable,
-            ended,
-        }
+        Readiness { readable: ended || !incoming.bytes.is_empty(), writable, ended, error: incoming.reset }
     }
 }
 
 impl Drop for MemoryStream {
     fn drop(&mut self) {
+        self.moved.set(self.moved.get() + 1);
         let mut outgoing = self.outgoing.borrow_mut();
         if self.abortive {
             outgoing.reset = true;
@@ -202,10 +198,7 @@ pub struct MemoryPeer {
 
 impl MemoryPeer {
     pub(super) fn new(stream: MemoryStream) -> Self {
-        Self {
-            stream: RefCell::new(Some(stream)),
-            received: RefCell::default(),
-        }
+        Self { stream: RefCell::new(Some(stream)), received: RefCell::default() }
     }
 
     /// Sends bytes; ignored once the connection is gone.
@@ -271,10 +264,7 @@ impl MemoryPeer {
 
     /// Whether the other side has reset the connection (RST).
     pub fn saw_reset(&self) -> bool {
-        self.stream
-            .borrow()
-            .as_ref()
-            .is_some_and(|stream| stream.incoming.borrow().reset)
+        self.stream.borrow().as_ref().is_some_and(|stream| stream.incoming.borrow().reset)
     }
 }
 

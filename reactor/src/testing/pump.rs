@@ -43,11 +43,7 @@ impl Pump {
             let start = move |reactor: &crate::Reactor| start_in_memory(&reactor.core, transport, Box::new(stream));
             reactor.core.call_soon(Box::new(start));
         }
-        Self {
-            reactor,
-            server,
-            client,
-        }
+        Self { reactor, server, client }
     }
 
     /// Carries bytes both ways, and runs what is queued, until nothing moves any more.

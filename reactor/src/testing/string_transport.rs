@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 
 use super::memory_reactor::{MemoryReactor, start_in_memory};
-use super::pipe::pair;
+use super::pipe::{MemoryStream, pair};
 use crate::address::Address;
 use crate::conn::Conn;
 use crate::dispatch::ProtocolSlot;
@@ -28,6 +28,8 @@ use crate::transport::Transport;
 pub struct StringTransport {
     reactor: MemoryReactor,
     transport: Transport,
+    /// Kept, so that the connection seems to have another end.
+    _far_end: MemoryStream,
 }
 
 impl StringTransport {
@@ -37,11 +39,11 @@ impl StringTransport {
         let reactor = MemoryReactor::new();
         let peer = Address::from(SocketAddr::from((Ipv4Addr::new(192, 168, 1, 1), 54321)));
         let host = Address::from(SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 12345)));
-        let [stream, _] = pair([host, peer.clone()], reactor.moved());
+        let [stream, far_end] = pair([host, peer.clone()], reactor.moved());
         stream.block();
         let transport = Conn::new(&reactor.core, peer, ProtocolSlot::empty(), None);
         start_in_memory(&reactor.core, transport.clone(), Box::new(stream));
-        Self { reactor, transport }
+        Self { reactor, transport, _far_end: far_end }
     }
 
     /// Everything written since the last `clear`.

@@ -1,0 +1,23 @@
+//! What a port from Twisted may rely on, promise by promise, through the crate's public API.
+//!
+//! `// P112` names an item of the parity list in docs/from-twisted.md, `// T46` a case of the list of threats. Most tests
+//! run in memory and virtual time; those that need the kernel use loopback sockets, whose peers are plain `std::net` in
+//! threads, and give up after seconds instead of hanging.
+
+mod common;
+
+mod connectors;
+mod deferred;
+mod factory;
+mod failure;
+mod faults;
+mod half_close;
+mod lifecycle;
+mod listening;
+mod producers;
+mod rule;
+mod soak;
+mod testing_doubles;
+mod threads;
+mod timers;
+mod transport;
