@@ -19,7 +19,7 @@ use crate::outbox::{MAX_SLICES, Outbox};
 use crate::producing::ProducerSlot;
 use crate::stream::Stream;
 use crate::timers::DelayedCall;
-use crate::transport::{BufferLimits, Transport};
+use crate::transport::{BufferLimits, SEND_NOW, Transport};
 
 /// The life of a connection. `Ending` waits in the queue for its `connection_lost`.
 ///
@@ -108,6 +108,8 @@ pub(crate) struct Conn {
     has_unread: Cell<bool>,
     pub(crate) producer: ProducerSlot,
     pub(crate) limits: Cell<BufferLimits>,
+    /// With more than this queued, `write` has more to do than to queue.
+    pub(crate) much: Cell<usize>,
     pub(crate) close_timeout: Cell<Option<Duration>>,
     pub(crate) write_timeout: Cell<Option<Duration>>,
     close_timer: Cell<Option<DelayedCall>>,
@@ -150,6 +152,7 @@ impl Conn {
             has_unread: Cell::new(false),
             producer: ProducerSlot::default(),
             limits: Cell::default(),
+            much: Cell::new(SEND_NOW),
             close_timeout: Cell::new(Some(CLOSE_TIMEOUT)),
             write_timeout: Cell::new(None),
             close_timer: Cell::default(),
@@ -225,7 +228,7 @@ impl Transport {
     }
 
     /// The poller has something to say.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn on_event(&self, core: &Rc<Core>, event: Readiness) {
         let conn = self.conn();
         if event.writable {
@@ -250,7 +253,6 @@ impl Transport {
 
     /// Reads, dispatches, and sends the replies at once, in one call: not on the next turn, as Twisted does. If other
     /// connections have written to this one in this turn it is flushed at the turn's end with the rest.
-    #[inline]
     pub(crate) fn read_and_reply(&self, core: &Rc<Core>) {
         let conn = self.conn();
         if conn.listed.replace(true) {
@@ -259,21 +261,28 @@ impl Transport {
         conn.out.borrow_mut().swap_empty(&mut core.spare_outbox.borrow_mut());
         self.read(core);
         conn.listed.set(false);
-        self.flush(core);
+        let mut out = conn.out.borrow_mut();
+        let failed = self.send_all(core, &mut out);
         let mut spare = core.spare_outbox.borrow_mut();
-        conn.out.borrow_mut().swap_empty(&mut spare);
+        out.swap_empty(&mut spare);
         if spare.capacity() > READ_BUFFER {
             *spare = Vec::new();
         }
+        drop((out, spare));
+        if let Some(error) = failed {
+            self.lost(error);
+        }
     }
 
+    #[inline(always)] // a call less for each message
     fn read(&self, core: &Rc<Core>) {
         let conn = self.conn();
         self.switch_if_asked(core);
         if conn.phase.get() != Phase::Open || conn.paused.get() {
             return self.look_for_end(core);
         }
-        if conn.has_unread.replace(false) {
+        if conn.has_unread.get() {
+            conn.has_unread.set(false);
             self.deliver(core, &mut conn.unread.take());
         }
         let mut buffer = core.read_buffer.borrow_mut();
@@ -311,6 +320,7 @@ impl Transport {
         }
     }
 
+    #[inline]
     fn deliver(&self, core: &Rc<Core>, data: &mut [u8]) {
         self.callback(core, |protocol, transport| protocol.data_received_mut(transport, data));
     }
@@ -348,45 +358,40 @@ impl Transport {
     }
 
     /// Sends what the socket takes. Runs no user code, so that `write` may call it too.
-    #[inline]
     pub(crate) fn flush(&self, core: &Rc<Core>) {
-        let conn = self.conn();
-        let mut out = conn.out.borrow_mut();
-        if out.is_empty() {
-            return;
+        let failed = self.send_all(core, &mut self.conn().out.borrow_mut());
+        if let Some(error) = failed {
+            self.lost(error);
         }
-        while conn.writable.get() && !out.is_empty() {
-            match self.send_some(&out) {
+    }
+
+    /// Sends what the socket takes; why the connection broke, if it did.
+    #[inline(always)]
+    fn send_all(&self, core: &Rc<Core>, out: &mut Outbox) -> Option<io::Error> {
+        let conn = self.conn();
+        if out.is_empty() {
+            return None;
+        }
+        while conn.writable.get() {
+            match self.send_some(out) {
                 Ok((sent, wanted)) => {
                     conn.bytes_sent.set(conn.bytes_sent.get() + sent as u64);
                     out.advance(sent);
                     if sent < wanted {
                         conn.writable.set(false);
+                    } else if out.is_empty() {
+                        break;
                     }
                 }
-                Err(error) => {
-                    drop(out);
-                    return self.send_failed(core, error);
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => conn.writable.set(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Some(error),
             }
         }
-        let left = out.len();
-        drop(out);
-        if left > 0 || conn.watched.get() {
-            self.flushed(core, left);
+        if !out.is_empty() || conn.watched.get() {
+            self.flushed(core, out.len());
         }
-    }
-
-    #[cold]
-    fn send_failed(&self, core: &Rc<Core>, error: io::Error) {
-        match error.kind() {
-            io::ErrorKind::WouldBlock => {
-                self.conn().writable.set(false);
-                self.flushed(core, self.buffered());
-            }
-            io::ErrorKind::Interrupted => self.flush(core),
-            _ => self.lost(error),
-        }
+        None
     }
 
     #[inline]

@@ -61,6 +61,8 @@ pub(crate) struct Core {
     dirty: RefCell<Vec<Transport>>,
     /// Sources that had more to give than one turn may take.
     ready: RefCell<Vec<Source>>,
+    /// The list above as it was when the turn began.
+    serving: RefCell<Vec<Source>>,
     /// Lent to each connection that reads. Only the loop reads, so that nobody else can want it meanwhile.
     pub(crate) read_buffer: RefCell<Vec<u8>>,
     /// Lent to each connection while it replies, so that one with nothing queued owns no buffer.
@@ -92,6 +94,7 @@ impl Core {
             pending: Cell::new(false),
             dirty: RefCell::default(),
             ready: RefCell::default(),
+            serving: RefCell::default(),
             read_buffer: RefCell::default(),
             spare_outbox: RefCell::default(),
             factories: FactoryCounts::default(),
@@ -137,8 +140,18 @@ impl Core {
         self.ready.borrow_mut().push(source);
     }
 
-    pub(crate) fn take_ready(&self) -> Vec<Source> {
-        std::mem::take(&mut *self.ready.borrow_mut())
+    /// A turn begins: what was noted until now is served in it, what is noted in it in the next.
+    #[cold]
+    pub(crate) fn begin_serving(&self) {
+        self.serving.swap(&self.ready);
+    }
+
+    pub(crate) fn next_served(&self) -> Option<Source> {
+        self.serving.borrow_mut().pop()
+    }
+
+    pub(crate) fn forget_lists(&self) {
+        drop((self.ready.take(), self.serving.take(), self.dirty.take()));
     }
 
     /// Whether nothing but I/O and timers is left to do.

@@ -13,6 +13,9 @@ use crate::failure::Failure;
 /// A deadline as far away as this never comes (P045); `Instant` arithmetic must not overflow on the way there.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
+/// How long a busy loop sleeps at most without working out when the next call is due.
+pub(crate) const NAP: Duration = Duration::from_secs(1);
+
 /// When a call is due, and which of several was made first.
 type Key = (Instant, u64);
 
@@ -23,6 +26,8 @@ pub(crate) struct Timers {
     made: u64,
     /// The first call's deadline, so that a turn in which nothing is due looks at this alone.
     soonest: Option<Instant>,
+    /// Until when a [`NAP`] ends before that.
+    far_until: Option<Instant>,
 }
 
 impl Timers {
@@ -33,13 +38,26 @@ impl Timers {
 
     fn insert(&mut self, key: Key, call: Rc<Call>) {
         self.pending.insert(key, call);
-        self.soonest = Some(self.soonest.map_or(key.0, |soonest| soonest.min(key.0)));
+        if self.soonest.is_none_or(|soonest| key.0 < soonest) {
+            self.set_soonest(Some(key.0));
+        }
     }
 
     fn remove(&mut self, key: Key) -> Option<Rc<Call>> {
         let call = self.pending.remove(&key)?;
-        self.soonest = self.pending.first_key_value().map(|((deadline, _), _)| *deadline);
+        self.set_soonest(self.pending.first_key_value().map(|((deadline, _), _)| *deadline));
         Some(call)
+    }
+
+    fn set_soonest(&mut self, soonest: Option<Instant>) {
+        self.soonest = soonest;
+        self.far_until = soonest.and_then(|soonest| soonest.checked_sub(NAP));
+    }
+
+    /// Whether the first call is more than a [`NAP`] away.
+    #[inline]
+    pub(crate) fn is_far(&self, now: Instant) -> bool {
+        self.far_until.is_some_and(|far_until| now < far_until)
     }
 
     pub(crate) fn len(&self) -> usize {

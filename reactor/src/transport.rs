@@ -21,7 +21,7 @@ use crate::stream::Stream;
 
 /// With more than this queued, `write` hands it to the kernel at once instead of at the turn's end: one large send is
 /// as good as another, and memory stays small.
-const SEND_NOW: usize = 64 * 1024;
+pub(crate) const SEND_NOW: usize = 64 * 1024;
 
 /// How much output a transport queues before it says so, and before it gives up. Sizes in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +128,7 @@ impl Transport {
         if !self.0.listed.replace(true) {
             self.list();
         }
-        if queued > SEND_NOW || queued > self.0.limits.get().high {
+        if queued > self.0.much.get() {
             self.written_much();
         }
     }
@@ -164,6 +164,7 @@ impl Transport {
     /// Sets the output limits.
     pub fn set_buffer_limits(&self, limits: BufferLimits) {
         self.0.limits.set(limits);
+        self.0.much.set(limits.high.min(SEND_NOW));
     }
 
     /// The output limits.

@@ -8,12 +8,13 @@ use mio::event::Event;
 use mio::{Events, Poll, Registry};
 
 use crate::conn::Readiness;
-use crate::core::{Core, Driver, SIGNALS, Source, Task, WAKER};
+use crate::core::{Core, Driver, SIGNALS, Source, Task};
 use crate::dispatch::guarded;
 use crate::error::{ConnectError, ConnectionLost, ReactorAlreadyRunning};
 use crate::failure::Failure;
 use crate::reactor::Reactor;
 use crate::signals::Signals;
+use crate::timers::NAP;
 
 /// Events taken from the poller at once; the rest come in the next turn.
 const EVENTS_PER_TURN: usize = 1024;
@@ -53,23 +54,18 @@ fn serve(core: &Rc<Core>, poll: &mut Poll, registry: &Registry) -> io::Result<()
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             other => other?,
         }
-        let leftover = if core.pending.get() { core.take_ready() } else { Vec::new() };
-        for event in &events {
-            match event.token() {
-                WAKER => {}
-                SIGNALS => {
-                    if let Some(signals) = &mut signals {
-                        signals.on_event(core);
-                    }
-                }
-                token => {
-                    if let Some(source) = core.source(token) {
-                        core.on_event(&source, readiness(event));
-                    }
-                }
-            }
+        if core.pending.get() {
+            core.begin_serving();
         }
-        patience = core.finish_turn(leftover);
+        for event in &events {
+            let token = event.token();
+            if let Some(source) = core.source(token) {
+                core.on_event(&source, readiness(event));
+            } else if let (SIGNALS, Some(signals)) = (token, &mut signals) {
+                signals.on_event(core);
+            } // else the waker's, which has done its work, or one for a source that is gone
+        }
+        patience = core.finish_turn(!events.is_empty());
     }
     Ok(())
 }
@@ -96,9 +92,9 @@ impl Core {
     /// The rest of a turn, after its events: sources left over from the turn before, timers, queue, flushes. How long
     /// the poller may sleep then.
     #[inline]
-    pub(crate) fn finish_turn(self: &Rc<Self>, leftover: Vec<Source>) -> Option<Duration> {
-        if !leftover.is_empty() {
-            self.serve_again(leftover);
+    pub(crate) fn finish_turn(self: &Rc<Self>, busy: bool) -> Option<Duration> {
+        if self.pending.get() {
+            self.serve_again();
         }
         let mut now = self.run_timers();
         if self.pending.get() || !self.mailbox.is_empty() {
@@ -109,13 +105,19 @@ impl Core {
             }
             now = None; // that took time
         }
-        let deadline = self.timers.borrow().next_deadline()?;
-        Some(deadline.saturating_duration_since(now.unwrap_or_else(|| self.time.now())))
+        let timers = self.timers.borrow();
+        let deadline = timers.next_deadline()?;
+        let now = now.unwrap_or_else(|| self.time.now());
+        if busy && timers.is_far(now) {
+            // the next event will come before; to know exactly how long there is would cost more than to look again
+            return Some(NAP);
+        }
+        Some(deadline.saturating_duration_since(now))
     }
 
     #[cold]
-    fn serve_again(self: &Rc<Self>, leftover: Vec<Source>) {
-        for source in leftover {
+    fn serve_again(self: &Rc<Self>) {
+        while let Some(source) = self.next_served() {
             match source {
                 Source::Connection(transport) => {
                     transport.conn().waiting.set(false);
@@ -202,5 +204,5 @@ pub(crate) fn shut_down(core: &Rc<Core>) {
     }
     core.run_queue();
     core.ending.set(false);
-    drop((core.take_ready(), core.take_dirty()));
+    core.forget_lists();
 }

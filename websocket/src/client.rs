@@ -6,9 +6,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use tungstenite::handshake::client::generate_key;
-use twistor_reactor::{
-    Address, ClientFactory, Connector, DelayedCall, Factory, Failure, Protocol, Reactor, Transport,
-};
+use twistor_reactor::{Address, ClientFactory, Connector, DelayedCall, Factory, Failure, Protocol, Reactor, Transport};
 
 use crate::closed::LimitExceeded;
 use crate::handshake::{Accepted, ClientRequest, HandshakeError, ProxyConnect, ResponseReader, UrlError, WsUrl};

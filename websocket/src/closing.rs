@@ -35,7 +35,7 @@ impl WebSocket {
     /// Our Close comes first.
     pub(crate) fn begin_close(&self, code: Option<u16>) {
         let socket = self.socket();
-        socket.state.set(WebSocketState::Closing);
+        self.set_state(WebSocketState::Closing);
         let mut end = socket.end.borrow_mut();
         end.sent = code;
         end.initiator = Some(Initiator::Local);
@@ -64,7 +64,8 @@ impl WebSocket {
     /// The peer's Close has come. True when it was the first and is answered now.
     pub(crate) fn close_received(&self, code: u16, reason: &str) {
         let socket = self.socket();
-        let began = socket.state.replace(WebSocketState::Closed);
+        let began = self.state();
+        self.set_state(WebSocketState::Closed);
         socket.end.borrow_mut().received = Some((code, reason.to_owned()));
         if began == WebSocketState::Open {
             self.drop_backlog();
@@ -120,7 +121,7 @@ impl WebSocket {
             return;
         }
         log::debug!("{}: failed with {code}: {failure}", self.peer());
-        socket.state.set(WebSocketState::Closed);
+        self.set_state(WebSocketState::Closed);
         self.drop_backlog();
         if began == WebSocketState::Open {
             if let Ok(payload) = ClosePayload::new(Some((code, reason))) {
@@ -138,7 +139,7 @@ impl WebSocket {
     /// The connection is gone: settles how it ended.
     pub(crate) fn gone(&self, reason: &Failure) -> Failure {
         let socket = self.socket();
-        socket.state.set(WebSocketState::Gone);
+        self.set_state(WebSocketState::Gone);
         self.drop_backlog();
         for timer in [socket.deadline.take(), socket.keepalive.take()].into_iter().flatten() {
             let _ = timer.cancel();
@@ -152,12 +153,9 @@ impl WebSocket {
                 let code = end.sent.unwrap_or(close_code::ABNORMAL);
                 CloseStatus { was_clean: false, code, reason: failure.to_string(), initiator }
             }
-            (None, None) => CloseStatus {
-                was_clean: false,
-                code: close_code::ABNORMAL,
-                reason: unclean(reason),
-                initiator,
-            },
+            (None, None) => {
+                CloseStatus { was_clean: false, code: close_code::ABNORMAL, reason: unclean(reason), initiator }
+            }
         };
         end.status = Some(status.clone());
         log::debug!("{}: {status}", self.peer());

@@ -10,18 +10,27 @@ mod client;
 mod closed;
 mod closing;
 mod connections;
+mod frames;
 pub mod handshake;
 pub mod http;
 mod message;
 mod options;
 mod protocol;
+mod reconnect;
+mod reconnecting;
 mod resource;
+mod room;
 pub mod sansio;
 mod server;
 mod server_handle;
 mod session;
 mod site;
 mod socket;
+mod topics;
+mod twisted;
+
+#[cfg(test)]
+mod lobby;
 
 // What users write, and what their callbacks get.
 pub use message::{AsMessage, Frame, Message, PreparedMessage};
@@ -36,7 +45,17 @@ pub use server::{WebSocketResource, WebSocketServerFactory};
 pub use server_handle::ServerHandle;
 pub use site::{HttpChannel, Site, SiteOptions};
 
+// Messages for many.
+pub use room::Room;
+pub use topics::{TooManyTopics, Topics};
+
+// Clients that come back.
+pub use reconnect::{ReconnectOptions, ReconnectingClientFactory, Reconnection, Retry};
+pub use reconnecting::Reconnecting;
+
 // Dialects.
+pub use frames::{FrameMisuse, FrameReceiver, FrameTransport, Frames, FramesFactory, close_frame};
+pub use twisted::{Twisted, TwistedFactory, TwistedProtocol, TwistedTransport};
 pub use autobahn::{Autobahn, AutobahnFactory, AutobahnProtocol};
 
 // How things end.

@@ -90,7 +90,10 @@ impl Resource {
     }
 
     /// The resource for a path.
-    pub(crate) fn find<'a>(&mut self, mut segments: impl Iterator<Item = std::borrow::Cow<'a, str>>) -> Option<&mut Self> {
+    pub(crate) fn find<'a>(
+        &mut self,
+        mut segments: impl Iterator<Item = std::borrow::Cow<'a, str>>,
+    ) -> Option<&mut Self> {
         if self.is_leaf {
             return Some(self);
         }

@@ -113,9 +113,11 @@ impl<F: Factory<Protocol: WebSocketProtocol>> Upgrader for Server<F> {
             return Err(OriginPolicy::refusal(request));
         }
         let membership = self.endpoint.connections.admit(transport.peer(), options).map_err(busy)?;
-        let mut protocol = self.factory.borrow_mut().build_protocol(transport.peer()).ok_or_else(|| {
-            Response::error(StatusCode::FORBIDDEN, "this connection is refused")
-        })?;
+        let mut protocol = self
+            .factory
+            .borrow_mut()
+            .build_protocol(transport.peer())
+            .ok_or_else(|| Response::error(StatusCode::FORBIDDEN, "this connection is refused"))?;
         let negotiation = protocol.negotiate(request);
         let opening = Opening { protocol, upgrade, membership, endpoint: self.endpoint.clone() };
         match negotiation {
@@ -183,7 +185,8 @@ impl<P: WebSocketProtocol> Opening<P> {
             .and_then(|deflate| accept_offer(self.upgrade.extensions.iter().map(String::as_str), deflate))
             .unzip();
         let mut out = Vec::new();
-        let encoded = response(&self.upgrade.key, protocol.as_deref(), extensions.as_deref(), &accept.headers, &mut out);
+        let encoded =
+            response(&self.upgrade.key, protocol.as_deref(), extensions.as_deref(), &accept.headers, &mut out);
         if let Err(error) = encoded {
             log::error!("{}: {error}", transport.peer());
             return Err(failed());
@@ -303,7 +306,8 @@ impl WebSocketServerFactory {
 
     /// With options.
     pub fn with_options<F: Factory<Protocol: WebSocketProtocol>>(factory: F, options: Options) -> Self {
-        let mut site_options = SiteOptions { request_timeout: options.open_handshake_timeout, ..SiteOptions::default() };
+        let mut site_options =
+            SiteOptions { request_timeout: options.open_handshake_timeout, ..SiteOptions::default() };
         site_options.limits.head = options.head.clone();
         let websocket = WebSocketResource::with_options(factory, options);
         let handle = websocket.handle();

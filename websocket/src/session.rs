@@ -150,6 +150,9 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
             if transport.paused() {
                 return transport.unread(input);
             }
+            if input.is_empty() && self.receiver.is_between_messages() {
+                return;
+            }
         }
     }
 

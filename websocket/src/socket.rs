@@ -43,7 +43,7 @@ pub(crate) struct Socket {
     pub(crate) transport: Transport,
     pub(crate) role: Role,
     pub(crate) state: Cell<WebSocketState>,
-    /// A server's socket with nothing in the way: no compression, no fragments, no backlog.
+    /// A server's open socket with nothing in the way: no compression, no fragments, no backlog.
     plain: Cell<bool>,
     high: usize,
     pub(crate) options: Rc<Options>,
@@ -128,11 +128,8 @@ impl WebSocket {
     #[inline]
     fn send(&self, message: Message<'_>) {
         let socket = &*self.0;
-        let open = socket.state.get() == WebSocketState::Open;
-        if open && socket.plain.get() && socket.transport.buffered() <= socket.high {
-            let mut header = [0; MAX_HEADER];
-            let length = encode_header(&mut header, true, false, message.opcode, message.payload.len(), None);
-            socket.transport.write_sequence(&[&header[..length], message.payload]);
+        if socket.plain.get() && socket.transport.buffered() <= socket.high {
+            self.write_unmasked(true, false, message.opcode, message.payload);
         } else {
             self.send_with_care(message, true);
         }
@@ -199,6 +196,17 @@ impl WebSocket {
         self.wait(None, payload.len(), waiting);
     }
 
+    pub(crate) fn set_state(&self, state: WebSocketState) {
+        self.0.state.set(state);
+        self.0.plain.set(self.is_plain());
+    }
+
+    fn is_plain(&self) -> bool {
+        let socket = &*self.0;
+        let simple = socket.role == Role::Server && socket.options.auto_fragment.is_none();
+        simple && self.is_open() && socket.deflate.borrow().is_none() && socket.backlog.borrow().is_empty()
+    }
+
     /// Whether a message cannot be handed to the transport now.
     fn must_wait(&self) -> bool {
         self.0.transport.buffered() > self.0.high || !self.0.backlog.borrow().is_empty()
@@ -234,10 +242,7 @@ impl WebSocket {
                 Some(Waiting::Message { opcode, payload, compress }) => {
                     self.write_message(Message { opcode, payload: &payload }, compress);
                 }
-                None => {
-                    let simple = socket.role == Role::Server && socket.options.auto_fragment.is_none();
-                    return socket.plain.set(simple && socket.deflate.borrow().is_none());
-                }
+                None => return socket.plain.set(self.is_plain()),
             }
         }
     }
@@ -262,12 +267,20 @@ impl WebSocket {
         }
     }
 
-    pub(crate) fn write_frame(&self, fin: bool, rsv1: bool, opcode: OpCode, payload: &[u8]) {
-        let mut header = [0; MAX_HEADER];
-        if self.0.role == Role::Server {
-            let length = encode_header(&mut header, fin, rsv1, opcode, payload.len(), None);
-            return self.0.transport.write_sequence(&[&header[..length], payload]);
+    #[inline]
+    fn write_unmasked(&self, fin: bool, rsv1: bool, opcode: OpCode, payload: &[u8]) {
+        let mut header = [0; 16];
+        if let Some(head) = header.first_chunk_mut::<MAX_HEADER>() {
+            let length = encode_header(head, fin, rsv1, opcode, payload.len(), None);
+            self.0.transport.write_framed(&header, length, payload);
         }
+    }
+
+    pub(crate) fn write_frame(&self, fin: bool, rsv1: bool, opcode: OpCode, payload: &[u8]) {
+        if self.0.role == Role::Server {
+            return self.write_unmasked(fin, rsv1, opcode, payload);
+        }
+        let mut header = [0; MAX_HEADER];
         // RFC 6455, 5.3: a new key that cannot be predicted, for each frame
         let key = rand::random();
         let length = encode_header(&mut header, fin, rsv1, opcode, payload.len(), Some(key));

@@ -99,7 +99,7 @@ impl MemoryReactor {
         assert!(!driver.turning.replace(true), "settle() or advance() inside a callback");
         for _ in 0..MAX_ROUNDS {
             let moved = driver.moved.get();
-            let leftover = core.take_ready();
+            core.begin_serving();
             for source in core.all_sources() {
                 let Source::Connection(transport) = &source else {
                     continue;
@@ -110,7 +110,7 @@ impl MemoryReactor {
                 }
             }
             let due = core.timers.borrow().next_deadline().is_some_and(|deadline| deadline <= core.time.now());
-            core.finish_turn(leftover);
+            core.finish_turn(false);
             if core.stopping.replace(false) {
                 driver.stopped.set(true);
                 crate::turn::shut_down(core);

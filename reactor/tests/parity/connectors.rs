@@ -32,6 +32,7 @@ fn a_connection_is_made_and_lost_in_this_order() {
     let peer = reactor.accept(&connector);
     assert_eq!(connector.state(), ConnectorState::Connected);
     assert!(connector.transport().is_some());
+    assert_eq!(reactor.pending_calls(), 0, "the timeout is disarmed");
     peer.send("hello");
     reactor.settle();
     peer.close();
@@ -139,7 +140,6 @@ fn disconnect_works_in_every_state() {
 
 /// P091: Twisted's connector is "connected" already when it builds the protocol.
 #[test]
-
 fn disconnect_in_build_protocol_is_not_lost() {
     let (reactor, log) = (MemoryReactor::new(), Log::default());
     let this = slot::<Connector>();
@@ -246,7 +246,6 @@ fn a_client_that_builds_no_protocol_closes_cleanly() {
 
 /// P098, P102
 #[test]
-
 fn a_real_connection_has_numeric_addresses_and_may_start_paused() {
     let (reactor, log) = (real_reactor(), Log::default());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -283,7 +282,6 @@ fn a_real_connection_has_numeric_addresses_and_may_start_paused() {
 
 /// P098: the greeting is there in the same turn as the connection
 #[test]
-
 fn a_server_that_speaks_first_is_heard() {
     let (reactor, log) = (real_reactor(), Log::default());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -364,37 +362,6 @@ fn a_reset_from_the_server_is_connection_lost() {
     let text = "Connection to the other side was lost in a non-clean fashion: 104: Connection reset by peer.";
     assert_eq!(log.count(&format!("lost: {text}")), 1, "{:?}", log.entries());
     assert_eq!(log.count(&format!("client lost: {text}")), 1);
-}
-
-/// P105: both ends are ours
-#[test]
-fn a_client_and_a_server_of_one_reactor_talk() {
-    let (reactor, log) = (real_reactor(), Log::default());
-    let port = reactor
-        .listen_tcp("127.0.0.1:0", Recording::new(&Log::default()).building(|_| Some(crate::common::echo())))
-        .unwrap();
-    let (protocols, stopper) = (log.clone(), reactor.clone());
-    let factory = Recording::new(&log)
-        .building(move |_| {
-            let log = protocols.clone();
-            Some(scripted(move |transport, event| {
-                match event {
-                    Event::Made => transport.write("hello"),
-                    Event::Data(_) => transport.lose_connection(),
-                    _ => {}
-                }
-                log.add(event);
-            }))
-        })
-        .hooked(move |_, hook| {
-            if let Hook::Lost(_) = hook {
-                stopper.stop();
-            }
-        });
-    reactor.connect_tcp("127.0.0.1", port.address().port().unwrap(), factory);
-    run(&reactor);
-    assert_eq!(log.count("data hello"), 1);
-    assert_eq!(log.count("client lost: Connection was closed cleanly."), 1);
 }
 
 /// P097 with a socket: the peer sees FIN

@@ -87,7 +87,6 @@ fn a_spawned_future_awaits_deferreds_and_its_result_is_one() {
 
 /// P236, T55
 #[test]
-
 fn a_panic_in_a_future_fails_its_deferred_and_no_other() {
     let (reactor, log) = (MemoryReactor::new(), Log::default());
     let failed = log.clone();

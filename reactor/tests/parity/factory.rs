@@ -6,7 +6,7 @@ use std::rc::Rc;
 use twistor_reactor::testing::MemoryReactor;
 use twistor_reactor::{Address, ConnectionRefusedError, Failure, Protocol, Transport, for_protocol};
 
-use crate::common::{Hook, Log, Recording, echo, recorder};
+use crate::common::{Event, Hook, Log, Recording, echo, real_reactor, recorder, run, scripted};
 
 /// P074, P151
 #[test]
@@ -113,8 +113,8 @@ fn the_clients_hooks_run_though_its_protocol_panics() {
     let (reactor, log) = (MemoryReactor::new(), Log::default());
     let factory = Recording::new(&log)
         .building(|_| {
-            Some(crate::common::scripted(|_, event| {
-                assert!(!matches!(event, crate::common::Event::Lost(_)), "on purpose");
+            Some(scripted(|_, event| {
+                assert!(!matches!(event, Event::Lost(_)), "on purpose");
             }))
         })
         .hooked(|_, hook| assert!(matches!(hook, Hook::Started), "on purpose"));
@@ -151,4 +151,33 @@ fn a_stopped_ports_factory_is_dropped_after_stop_factory() {
     drop(port.stop_listening().unwrap());
     reactor.settle();
     assert_eq!(log.entries(), ["stop factory", "dropped"]);
+}
+
+/// P105: both ends are ours
+#[test]
+fn a_client_and_a_server_of_one_reactor_talk() {
+    let (reactor, log) = (real_reactor(), Log::default());
+    let port = reactor.listen_tcp("127.0.0.1:0", Recording::new(&Log::default()).building(|_| Some(echo()))).unwrap();
+    let (protocols, stopper) = (log.clone(), reactor.clone());
+    let factory = Recording::new(&log)
+        .building(move |_| {
+            let log = protocols.clone();
+            Some(scripted(move |transport, event| {
+                match event {
+                    Event::Made => transport.write("hello"),
+                    Event::Data(_) => transport.lose_connection(),
+                    _ => {}
+                }
+                log.add(event);
+            }))
+        })
+        .hooked(move |_, hook| {
+            if let Hook::Lost(_) = hook {
+                stopper.stop();
+            }
+        });
+    reactor.connect_tcp("127.0.0.1", port.address().port().unwrap(), factory);
+    run(&reactor);
+    assert_eq!(log.count("data hello"), 1);
+    assert_eq!(log.count("client lost: Connection was closed cleanly."), 1);
 }

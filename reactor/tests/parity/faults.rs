@@ -65,7 +65,6 @@ fn server_in(reactor: &Reactor, state: State, log: &Log) -> twistor_reactor::Add
 
 /// T46
 #[test]
-
 fn a_reset_in_any_state_ends_the_connection_once() {
     for state in STATES {
         let (reactor, log) = (real_reactor(), Log::default());
@@ -85,7 +84,6 @@ fn a_reset_in_any_state_ends_the_connection_once() {
 
 /// T47: the peer shuts down its side, and reads all there is
 #[test]
-
 fn a_fin_in_any_state_flushes_what_is_pending_and_ends_once() {
     for state in STATES {
         let (reactor, log) = (real_reactor(), Log::default());
@@ -269,7 +267,6 @@ fn child_serves_under_signals() {
 
 /// T58: counted in turns and bytes. A peer that sends without end gets one read a turn, as everybody else.
 #[test]
-
 fn a_hot_connection_gets_one_read_a_turn() {
     const TURN: usize = 256 * 1024;
     const ALL: usize = 40 * TURN;

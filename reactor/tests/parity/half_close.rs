@@ -36,7 +36,6 @@ fn a_half_closeable_peer_is_told_and_may_go_on_writing() {
 
 /// P125
 #[test]
-
 fn any_other_peer_closes_too() {
     let (server_log, client_log) = (Log::default(), Log::default());
     let pump = pump(recorder(&server_log), recorder(&client_log));
@@ -81,7 +80,6 @@ fn a_shutdown_that_comes_too_late_is_silent() {
 
 /// P128
 #[test]
-
 fn both_halves_closed_then_lose_connection_completes() {
     let (server_log, client_log) = (Log::default(), Log::default());
     let (one, two) = (server_log.clone(), client_log.clone());
@@ -146,7 +144,6 @@ fn pending_output_is_flushed_when_the_peer_half_closes() {
 
 /// P130, T47: the same while reading is paused, as a proxy or a slow handler does
 #[test]
-
 fn pending_output_of_a_paused_connection_is_flushed_when_the_peer_half_closes() {
     let one = single(|transport, event| {
         if let Event::Data(_) = event {
@@ -165,7 +162,6 @@ fn pending_output_of_a_paused_connection_is_flushed_when_the_peer_half_closes() 
 
 /// P124, T47: being paused does not change what a FIN means
 #[test]
-
 fn a_paused_half_closeable_protocol_keeps_its_connection_when_the_peer_half_closes() {
     let (reactor, log) = (MemoryReactor::new(), Log::default());
     let shared = log.clone();
@@ -210,7 +206,6 @@ fn a_client_that_sends_and_shuts_down_gets_the_whole_answer() {
 
 /// T46, T47: an idle half-closed connection must not wait for ever for a peer that has gone
 #[test]
-
 fn a_reset_after_a_half_close_is_noticed() {
     let (reactor, log) = (real_reactor(), Log::default());
     let shared = log.clone();

@@ -167,7 +167,6 @@ fn pending_connects_fail_at_stop() {
 
 /// T69
 #[test]
-
 fn at_stop_all_connections_are_lost_before_the_factory_stops() {
     let reactor = MemoryReactor::new();
     let log = Log::default();
@@ -183,7 +182,6 @@ fn at_stop_all_connections_are_lost_before_the_factory_stops() {
 
 /// T69: a client that reconnects whenever it is lost cannot outlive `run`.
 #[test]
-
 fn reconnecting_while_the_reactor_stops_comes_to_an_end() {
     let reactor = MemoryReactor::new();
     let log = Log::default();

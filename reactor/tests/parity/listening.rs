@@ -132,7 +132,6 @@ fn a_refused_connection_is_closed() {
 
 /// P074: a client that is there before the first turn
 #[test]
-
 fn the_factory_starts_before_it_builds() {
     let (reactor, log) = (real_reactor(), Log::default());
     let port = reactor.listen_tcp("127.0.0.1:0", Recording::new(&log)).unwrap();
@@ -231,7 +230,6 @@ fn reuse_port_lets_two_reactors_share_a_port() {
 
 /// P075, P080, T44: 64 descriptors, 200 connections
 #[test]
-
 fn without_descriptors_it_serves_on_does_not_spin_and_recovers() {
     let mut child = Command::new("sh")
         .args(["-c", "ulimit -n 64 && exec \"$0\" --exact listening::child_with_few_descriptors --ignored --nocapture"])

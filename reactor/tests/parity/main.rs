@@ -4,8 +4,8 @@
 //! run in memory and virtual time; those that need the kernel use loopback sockets, whose peers are plain `std::net` in
 //! threads, and give up after seconds instead of hanging.
 
+mod closing;
 mod common;
-
 mod connectors;
 mod deferred;
 mod factory;
@@ -16,6 +16,7 @@ mod lifecycle;
 mod listening;
 mod producers;
 mod rule;
+mod rule_world;
 mod soak;
 mod testing_doubles;
 mod threads;

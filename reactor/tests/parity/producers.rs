@@ -75,7 +75,6 @@ fn a_pull_producer_writes_once_for_each_time_the_output_is_empty() {
 
 /// P133
 #[test]
-
 fn a_producer_for_a_lost_connection_is_stopped() {
     let one = single(|_, _| {});
     one.peer.close();
@@ -217,7 +216,6 @@ fn abort_in_resume_producing_ends_the_connection() {
 
 /// P283, T55: an exception in `resumeProducing` closes the connection with it
 #[test]
-
 fn a_panic_in_a_producer_ends_its_connection() {
     let one = single(|_, _| {});
     let pull = source(&one, || panic!("on purpose"));
@@ -228,7 +226,6 @@ fn a_panic_in_a_producer_ends_its_connection() {
 
 /// P137, T55: a producer that panics must not keep a closing connection for ever
 #[test]
-
 fn a_closing_connection_whose_producer_panics_closes() {
     let one = single(|_, _| {});
     let mut calls = 0;

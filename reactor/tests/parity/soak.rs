@@ -20,7 +20,6 @@ fn resident() -> usize {
 
 /// T70, P111: 20,000 in memory, ended in every way
 #[test]
-
 fn connections_in_memory_leave_nothing_behind() {
     let reactor = MemoryReactor::new();
     let alive = Rc::new(Cell::new(0_i32));

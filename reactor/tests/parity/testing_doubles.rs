@@ -34,7 +34,6 @@ fn a_string_transport_keeps_what_is_written_and_has_twisteds_addresses() {
 
 /// P279: timers of a protocol under test
 #[test]
-
 fn a_string_transports_reactor_has_a_clock_of_its_own() {
     let transport = StringTransport::new();
     let later = (*transport).clone();

@@ -71,7 +71,6 @@ fn a_flood_from_eight_threads_is_delivered_whole_and_loses_no_wakeup() {
 
 /// T59: each call must wake a reactor that sleeps in its poller.
 #[test]
-
 fn a_call_wakes_the_sleeping_reactor_however_the_threads_race() {
     const ROUNDS: usize = 10_000;
     let reactor = real_reactor();
@@ -160,7 +159,6 @@ fn the_result_or_the_panic_of_a_thread_comes_back_as_a_deferred() {
 
 /// P057: Twisted's pool starts another thread while there are more jobs than idle threads.
 #[test]
-
 fn a_job_does_not_wait_for_another_while_the_pool_may_grow() {
     let reactor = real_reactor();
     let log = Log::default();

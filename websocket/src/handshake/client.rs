@@ -57,12 +57,7 @@ pub struct Accepted {
 impl ClientRequest {
     /// A handshake that asks for nothing but the resource. User and password in the URL become `Authorization: Basic`.
     pub fn new(url: WsUrl) -> Self {
-        Self {
-            url,
-            headers: HeaderMap::new(),
-            protocols: Vec::new(),
-            extensions: None,
-        }
+        Self { url, headers: HeaderMap::new(), protocols: Vec::new(), extensions: None }
     }
 
     /// Sets a header field, in place of one with this name. `Host` and `Authorization` replace those of the URL.
@@ -97,10 +92,7 @@ impl ClientRequest {
     pub fn protocol(mut self, protocol: &str) -> Result<Self, InvalidHeader> {
         if !is_token(protocol.as_bytes()) {
             let value = excerpt(protocol.as_bytes());
-            return Err(InvalidHeader::Value {
-                name: header::SEC_WEBSOCKET_PROTOCOL,
-                value,
-            });
+            return Err(InvalidHeader::Value { name: header::SEC_WEBSOCKET_PROTOCOL, value });
         }
         if !self.protocols.iter().any(|other| other == protocol) {
             self.protocols.push(protocol.into());
@@ -129,12 +121,7 @@ impl ClientRequest {
     #[must_use]
     pub fn redirected(mut self, redirect: Redirect) -> Self {
         if redirect.strip_credentials {
-            for name in [
-                header::AUTHORIZATION,
-                header::COOKIE,
-                header::PROXY_AUTHORIZATION,
-                header::HOST,
-            ] {
+            for name in [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST] {
                 self.headers.remove(name);
             }
         }
@@ -149,14 +136,7 @@ impl ClientRequest {
         if !self.headers.contains_key(header::HOST) {
             write(out, &["Host: ", &self.url.host_header(), "\r\n"]);
         }
-        write(
-            out,
-            &[
-                "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ",
-                key,
-                "\r\n",
-            ],
-        );
+        write(out, &["Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ", key, "\r\n"]);
         write(out, &["Sec-WebSocket-Version: 13\r\n"]);
         if !self.protocols.is_empty() {
             write(out, &["Sec-WebSocket-Protocol: ", &self.protocols.join(", "), "\r\n"]);
@@ -164,11 +144,7 @@ impl ClientRequest {
         if let Some(extensions) = &self.extensions {
             write(out, &["Sec-WebSocket-Extensions: ", extensions, "\r\n"]);
         }
-        if let Some(userinfo) = self
-            .url
-            .userinfo
-            .as_ref()
-            .filter(|_| !self.headers.contains_key(header::AUTHORIZATION))
+        if let Some(userinfo) = self.url.userinfo.as_ref().filter(|_| !self.headers.contains_key(header::AUTHORIZATION))
         {
             write(out, &["Authorization: ", &basic(userinfo), "\r\n"]);
         }
@@ -197,31 +173,20 @@ impl ClientRequest {
         // RFC 6455, 4.1: the checks of the response, 2 to 6. `Upgrade` is one protocol, `Connection` a list.
         let expected = derive_accept_key(key.as_bytes());
         if !has_token(headers, header::UPGRADE, "websocket") || list(headers, header::UPGRADE).count() != 1 {
-            return Err(HandshakeError::MissingUpgrade {
-                got: all(headers, header::UPGRADE),
-            });
+            return Err(HandshakeError::MissingUpgrade { got: all(headers, header::UPGRADE) });
         }
         if !has_token(headers, header::CONNECTION, "upgrade") {
-            return Err(HandshakeError::MissingConnection {
-                got: all(headers, header::CONNECTION),
-            });
+            return Err(HandshakeError::MissingConnection { got: all(headers, header::CONNECTION) });
         }
         match one(headers, header::SEC_WEBSOCKET_ACCEPT) {
             Ok(Some(accept)) if *accept == *expected => {}
             _ => {
-                return Err(HandshakeError::WrongAccept {
-                    expected,
-                    got: all(headers, header::SEC_WEBSOCKET_ACCEPT),
-                });
+                return Err(HandshakeError::WrongAccept { expected, got: all(headers, header::SEC_WEBSOCKET_ACCEPT) });
             }
         }
         let protocol = self.check_protocol(headers)?;
         let extensions = self.check_extensions(headers)?;
-        Ok(Accepted {
-            protocol,
-            extensions,
-            headers: head.headers,
-        })
+        Ok(Accepted { protocol, extensions, headers: head.headers })
     }
 
     fn check_protocol(&self, headers: &HeaderMap) -> Result<Option<String>, HandshakeError> {
@@ -231,21 +196,12 @@ impl ClientRequest {
             Err(_) => None,
         };
         let got = || all(headers, header::SEC_WEBSOCKET_PROTOCOL).unwrap_or_default();
-        chosen
-            .cloned()
-            .map(Some)
-            .ok_or_else(|| HandshakeError::UnrequestedProtocol { got: got() })
+        chosen.cloned().map(Some).ok_or_else(|| HandshakeError::UnrequestedProtocol { got: got() })
     }
 
     fn check_extensions(&self, headers: &HeaderMap) -> Result<Option<String>, HandshakeError> {
-        let name = |element: &[u8]| {
-            element
-                .split(|&byte| byte == b';')
-                .next()
-                .unwrap_or_default()
-                .trim_ascii()
-                .to_vec()
-        };
+        let name =
+            |element: &[u8]| element.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii().to_vec();
         let offer = self.extensions.as_deref().unwrap_or_default();
         let mut offered: Vec<Vec<u8>> = offer.as_bytes().split(|&byte| byte == b',').map(name).collect();
         let mut accepted = String::new();
@@ -277,15 +233,11 @@ pub(super) fn write(out: &mut Vec<u8>, parts: &[&str]) {
 
 fn refused(head: ResponseHead, rest: &[u8]) -> HandshakeError {
     // RFC 9110, 15.4: the redirections that a client may follow by itself.
-    let location = head
-        .headers
-        .get(header::LOCATION)
-        .and_then(|location| location.to_str().ok());
+    let location = head.headers.get(header::LOCATION).and_then(|location| location.to_str().ok());
     match (head.status.as_u16(), location) {
-        (301 | 302 | 303 | 307 | 308, Some(location)) => HandshakeError::Redirect {
-            status: head.status,
-            location: location.into(),
-        },
+        (301 | 302 | 303 | 307 | 308, Some(location)) => {
+            HandshakeError::Redirect { status: head.status, location: location.into() }
+        }
         _ => HandshakeError::Status(Rejection::new(head, rest)),
     }
 }

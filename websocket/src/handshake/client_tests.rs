@@ -38,19 +38,9 @@ fn failed(request: &ClientRequest, answer: &str) -> HandshakeError {
 #[test]
 fn the_request_is_that_of_the_rfc_and_a_server_accepts_it() {
     // P255, P267
-    let request = client("ws://server.example.com/chat?x=1")
-        .origin("http://example.com")
-        .unwrap();
-    let request = request
-        .protocol("chat")
-        .unwrap()
-        .protocol("superchat")
-        .unwrap()
-        .protocol("chat")
-        .unwrap();
-    let request = request
-        .extensions("permessage-deflate; client_max_window_bits")
-        .unwrap();
+    let request = client("ws://server.example.com/chat?x=1").origin("http://example.com").unwrap();
+    let request = request.protocol("chat").unwrap().protocol("superchat").unwrap().protocol("chat").unwrap();
+    let request = request.extensions("permessage-deflate; client_max_window_bits").unwrap();
     let text = sent(&request);
     assert_eq!(
         text,
@@ -71,33 +61,17 @@ fn user_and_password_of_the_url_are_sent() {
     let request = client("ws://Aladdin:open%20sesame@a:81/");
     assert!(sent(&request).contains("\r\nHost: a:81\r\n"));
     assert!(sent(&request).contains("\r\nAuthorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n"));
-    let request = request
-        .header("authorization", "Bearer x")
-        .unwrap()
-        .header("Host", "b")
-        .unwrap();
+    let request = request.header("authorization", "Bearer x").unwrap().header("Host", "b").unwrap();
     let text = sent(&request);
-    assert!(
-        text.contains("\r\nAuthorization: Bearer x\r\n") && !text.contains("Basic"),
-        "{text}"
-    );
+    assert!(text.contains("\r\nAuthorization: Bearer x\r\n") && !text.contains("Basic"), "{text}");
     assert!(text.contains("\r\nHost: b\r\n") && !text.contains("Host: a"), "{text}");
 }
 
 #[test]
 fn what_cannot_be_sent_is_refused_at_construction() {
     // T18
-    for name in [
-        "Upgrade",
-        "Connection",
-        "Sec-WebSocket-Key",
-        "Sec-WebSocket-Protocol",
-        "Content-Length",
-    ] {
-        assert!(
-            matches!(client("ws://a").header(name, "x"), Err(InvalidHeader::Reserved(_))),
-            "{name}"
-        );
+    for name in ["Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Protocol", "Content-Length"] {
+        assert!(matches!(client("ws://a").header(name, "x"), Err(InvalidHeader::Reserved(_))), "{name}");
     }
     assert!(client("ws://a").header("X", "a\r\nb").is_err());
     assert!(client("ws://a").origin("a\nb").is_err());
@@ -126,11 +100,7 @@ fn a_good_answer_is_accepted_and_the_frames_behind_it_stay() {
 fn interim_responses_are_skipped_up_to_eight() {
     // T62
     let hint = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n";
-    assert!(
-        answered(&client("ws://a"), &format!("{}{GOOD}\r\n", hint.repeat(4)), 5)
-            .0
-            .is_ok()
-    );
+    assert!(answered(&client("ws://a"), &format!("{}{GOOD}\r\n", hint.repeat(4)), 5).0.is_ok());
     let error = failed(&client("ws://a"), &format!("{}{GOOD}\r\n", hint.repeat(5)));
     assert!(matches!(error, HandshakeError::TooManyInterim { limit: 8 }), "{error}");
 }
@@ -138,44 +108,22 @@ fn interim_responses_are_skipped_up_to_eight() {
 #[test]
 fn every_wrong_answer_is_told_precisely() {
     // T62, T71, P267
-    let request = client("ws://a")
-        .protocol("chat")
-        .unwrap()
-        .extensions("x-a; p=1, x-a, x-b")
-        .unwrap();
+    let request = client("ws://a").protocol("chat").unwrap().extensions("x-a; p=1, x-a, x-b").unwrap();
     for (answer, said) in [
-        (
-            "SSH-2.0-OpenSSH\r\n".into(),
-            "expected an HTTP/1.1 response, but \"S\" came",
-        ),
+        ("SSH-2.0-OpenSSH\r\n".into(), "expected an HTTP/1.1 response, but \"S\" came"),
         (
             "HTTP/1.1 101\r\n: x\r\n\r\n".into(),
             "malformed response head: invalid header name, white space before a colon, or a folded line",
         ),
-        (
-            "HTTP/1.1 099 x\r\n\r\n".into(),
-            "malformed response head: invalid status code",
-        ),
+        ("HTTP/1.1 099 x\r\n\r\n".into(), "malformed response head: invalid status code"),
         (
             format!("HTTP/1.1 200 OK\r\nX: {}", "a".repeat(9000)),
             "expected at most 8192 bytes of a response head or its line, but more came",
         ),
-        (
-            format!("HTTP/1.1 200 OK\r\n{}", "X: a\r\n".repeat(101)),
-            "expected at most 100 header fields, but more came",
-        ),
-        (
-            GOOD.replace("1.1", "1.0"),
-            "expected an upgrade in HTTP/1.1, but it came in HTTP/1.0",
-        ),
-        (
-            GOOD.replace("Upgrade: websocket\r\n", ""),
-            "expected \"websocket\" in the Upgrade header, but none came",
-        ),
-        (
-            GOOD.replace(": websocket", ": h2c\x1b[1m"),
-            "malformed response head: control character in a header value",
-        ),
+        (format!("HTTP/1.1 200 OK\r\n{}", "X: a\r\n".repeat(101)), "expected at most 100 header fields, but more came"),
+        (GOOD.replace("1.1", "1.0"), "expected an upgrade in HTTP/1.1, but it came in HTTP/1.0"),
+        (GOOD.replace("Upgrade: websocket\r\n", ""), "expected \"websocket\" in the Upgrade header, but none came"),
+        (GOOD.replace(": websocket", ": h2c\x1b[1m"), "malformed response head: control character in a header value"),
         (
             GOOD.replace(": websocket", ": websocket, h2c"),
             "expected \"websocket\" in the Upgrade header, but \"websocket, h2c\" came",
@@ -209,33 +157,17 @@ fn every_wrong_answer_is_told_precisely() {
             format!("{GOOD}Sec-WebSocket-Extensions: x-b, x-b\r\n"),
             "expected offered extensions, each once, but \"x-b\" came",
         ),
-        (
-            format!("{GOOD}Sec-WebSocket-Extensions:\r\n"),
-            "expected offered extensions, each once, but \"\" came",
-        ),
-        (
-            "HTTP/1.1 200 OK\r\n\r\nhello\n".into(),
-            "expected 101 Switching Protocols, but 200 OK \"hello\\n\" came",
-        ),
-        (
-            "HTTP/1.1 401 Unauthorized\r\n\r\n".into(),
-            "expected 101 Switching Protocols, but 401 Unauthorized came",
-        ),
+        (format!("{GOOD}Sec-WebSocket-Extensions:\r\n"), "expected offered extensions, each once, but \"\" came"),
+        ("HTTP/1.1 200 OK\r\n\r\nhello\n".into(), "expected 101 Switching Protocols, but 200 OK \"hello\\n\" came"),
+        ("HTTP/1.1 401 Unauthorized\r\n\r\n".into(), "expected 101 Switching Protocols, but 401 Unauthorized came"),
         (
             "HTTP/1.1 301 Moved\r\nLocation: /x\r\n\r\n".into(),
             "expected 101 Switching Protocols, but 301 Moved Permanently to \"/x\" came",
         ),
-        (
-            "HTTP/1.1 301 Moved\r\n\r\n".into(),
-            "expected 101 Switching Protocols, but 301 Moved Permanently came",
-        ),
+        ("HTTP/1.1 301 Moved\r\n\r\n".into(), "expected 101 Switching Protocols, but 301 Moved Permanently came"),
     ] {
         let end = if answer.contains("\r\n\r\n") { "" } else { "\r\n" };
-        assert_eq!(
-            failed(&request, &format!("{answer}{end}")).to_string(),
-            said,
-            "{answer}"
-        );
+        assert_eq!(failed(&request, &format!("{answer}{end}")).to_string(), said, "{answer}");
     }
     let answer = format!("{GOOD}Sec-WebSocket-Extensions: x-b\r\nSec-WebSocket-Extensions: x-a;p=2\r\n\r\n");
     let (accepted, _) = answered(&request, &answer, 99);
@@ -246,9 +178,7 @@ fn every_wrong_answer_is_told_precisely() {
 fn a_refusal_brings_its_headers_body_and_retry_after() {
     // T62, P259, P270
     let answer = "HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nX-Why: load\r\nContent-Length: 10\r\n\r\ntoo bu";
-    let HandshakeError::Status(mut rejection) = failed(&client("ws://a"), answer) else {
-        panic!()
-    };
+    let HandshakeError::Status(mut rejection) = failed(&client("ws://a"), answer) else { panic!() };
     assert_eq!(rejection.status, 503);
     assert_eq!(rejection.headers["x-why"], "load");
     assert_eq!(rejection.retry_after, Some(std::time::Duration::from_secs(7)));
@@ -258,9 +188,7 @@ fn a_refusal_brings_its_headers_body_and_retry_after() {
     assert_eq!(rejection.body, b"too busy!!");
 
     let date = "HTTP/1.1 503 Busy\r\nRetry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n\r\n";
-    let HandshakeError::Status(mut rejection) = failed(&client("ws://a"), date) else {
-        panic!()
-    };
+    let HandshakeError::Status(mut rejection) = failed(&client("ws://a"), date) else { panic!() };
     assert_eq!(rejection.retry_after, None);
     assert!(rejection.feed(&[b'x'; 100_000]));
     assert_eq!(rejection.body.len(), 16 * 1024);
@@ -269,24 +197,12 @@ fn a_refusal_brings_its_headers_body_and_retry_after() {
 #[test]
 fn credentials_do_not_follow_to_another_origin() {
     // T63
-    let request = client("ws://me:pw@a/x")
-        .header("Cookie", "id=1")
-        .unwrap()
-        .header("X-Room", "1")
-        .unwrap();
+    let request = client("ws://me:pw@a/x").header("Cookie", "id=1").unwrap().header("X-Room", "1").unwrap();
     let policy = RedirectPolicy::follow_up_to(3, true);
-    let near = request
-        .clone()
-        .redirected(policy.follow(0, request.url(), "/y").unwrap());
+    let near = request.clone().redirected(policy.follow(0, request.url(), "/y").unwrap());
     assert!(sent(&near).starts_with("GET /y ") && sent(&near).contains("Cookie") && sent(&near).contains("Basic"));
-    let request = request
-        .header("Authorization", "Bearer x")
-        .unwrap()
-        .header("Host", "vhost")
-        .unwrap();
-    let far = request
-        .clone()
-        .redirected(policy.follow(0, request.url(), "ws://b/y").unwrap());
+    let request = request.header("Authorization", "Bearer x").unwrap().header("Host", "vhost").unwrap();
+    let far = request.clone().redirected(policy.follow(0, request.url(), "ws://b/y").unwrap());
     let text = sent(&far);
     assert!(text.contains("Host: b\r\n") && text.contains("X-Room"), "{text}");
     assert!(!text.contains("Cookie") && !text.contains("Authorization"), "{text}");

@@ -90,16 +90,10 @@ impl HandshakeError {
     pub(super) fn from_head(error: HeadError, limits: &HeadLimits) -> Self {
         match error {
             HeadError::NotHttp { got } | HeadError::UnsupportedVersion { got } => Self::NotHttp { got },
-            HeadError::TooLarge => Self::HeadTooLarge {
-                limit: limits.max_bytes,
-            },
+            HeadError::TooLarge => Self::HeadTooLarge { limit: limits.max_bytes },
             HeadError::StartLineTooLong | HeadError::FieldTooLong => Self::HeadTooLarge { limit: limits.max_line },
-            HeadError::TooManyHeaders => Self::TooManyHeaders {
-                limit: limits.max_headers,
-            },
-            HeadError::Target { .. } => Self::Malformed {
-                what: "invalid status line",
-            },
+            HeadError::TooManyHeaders => Self::TooManyHeaders { limit: limits.max_headers },
+            HeadError::Target { .. } => Self::Malformed { what: "invalid status line" },
             HeadError::Malformed(what) => Self::Malformed { what },
         }
     }
@@ -111,37 +105,24 @@ impl fmt::Display for HandshakeError {
         match self {
             Self::NotHttp { got } => write!(f, "expected an HTTP/1.1 response, but \"{got}\" came"),
             Self::Malformed { what } => write!(f, "malformed response head: {what}"),
-            Self::HeadTooLarge { limit } => write!(
-                f,
-                "expected at most {limit} bytes of a response head or its line, but more came"
-            ),
+            Self::HeadTooLarge { limit } => {
+                write!(f, "expected at most {limit} bytes of a response head or its line, but more came")
+            }
             Self::TooManyHeaders { limit } => write!(f, "expected at most {limit} header fields, but more came"),
             Self::TooManyInterim { limit } => write!(f, "expected at most {limit} interim responses, but more came"),
             Self::WrongVersion { got } => write!(f, "expected an upgrade in HTTP/1.1, but it came in {got:?}"),
             Self::Status(rejection) => write!(f, "expected 101 Switching Protocols, but {rejection} came"),
             Self::Redirect { status, location } => {
-                write!(
-                    f,
-                    "expected 101 Switching Protocols, but {status} to \"{}\" came",
-                    excerpt(location.as_bytes())
-                )
+                write!(f, "expected 101 Switching Protocols, but {status} to \"{}\" came", excerpt(location.as_bytes()))
             }
-            Self::MissingUpgrade { got } => write!(
-                f,
-                "expected \"websocket\" in the Upgrade header, but {} came",
-                quoted(got)
-            ),
-            Self::MissingConnection { got } => write!(
-                f,
-                "expected \"Upgrade\" in the Connection header, but {} came",
-                quoted(got)
-            ),
+            Self::MissingUpgrade { got } => {
+                write!(f, "expected \"websocket\" in the Upgrade header, but {} came", quoted(got))
+            }
+            Self::MissingConnection { got } => {
+                write!(f, "expected \"Upgrade\" in the Connection header, but {} came", quoted(got))
+            }
             Self::WrongAccept { expected, got } => {
-                write!(
-                    f,
-                    "expected \"{expected}\" in the Sec-WebSocket-Accept header, but {} came",
-                    quoted(got)
-                )
+                write!(f, "expected \"{expected}\" in the Sec-WebSocket-Accept header, but {} came", quoted(got))
             }
             Self::UnrequestedProtocol { got } => {
                 write!(f, "expected one of the offered subprotocols, but \"{got}\" came")
@@ -180,13 +161,7 @@ impl Rejection {
         let retry_after = number(header::RETRY_AFTER).map(|seconds| Duration::from_secs(seconds.into()));
         let length = number(header::CONTENT_LENGTH).and_then(|length| usize::try_from(length).ok());
         let length = length.unwrap_or(MAX_BODY).min(MAX_BODY);
-        let mut rejection = Self {
-            status,
-            headers,
-            body: Vec::new(),
-            retry_after,
-            length,
-        };
+        let mut rejection = Self { status, headers, body: Vec::new(), retry_after, length };
         rejection.feed(rest);
         Box::new(rejection)
     }
@@ -203,10 +178,6 @@ impl Rejection {
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.status)?;
-        if self.body.is_empty() {
-            Ok(())
-        } else {
-            write!(f, " \"{}\"", excerpt(&self.body))
-        }
+        if self.body.is_empty() { Ok(()) } else { write!(f, " \"{}\"", excerpt(&self.body)) }
     }
 }

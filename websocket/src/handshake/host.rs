@@ -34,9 +34,7 @@ impl HostPolicy {
     /// The first entry that is neither.
     pub fn list<T: AsRef<str>>(hosts: impl IntoIterator<Item = T>) -> Result<Self, String> {
         let parse = |host: T| Authority::parse(host.as_ref()).ok_or_else(|| host.as_ref().to_owned());
-        Ok(Self {
-            allowed: Some(hosts.into_iter().map(parse).collect::<Result<_, _>>()?),
-        })
+        Ok(Self { allowed: Some(hosts.into_iter().map(parse).collect::<Result<_, _>>()?) })
     }
 
     /// Whether the request may be answered.
@@ -53,10 +51,7 @@ impl HostPolicy {
     /// The answer when it may not: 421 (RFC 9110, 15.5.20).
     pub fn refusal(request: &Request) -> Response {
         let got = shown(request.headers(), header::HOST);
-        Response::error(
-            StatusCode::MISDIRECTED_REQUEST,
-            format!("expected a Host served here, but {got} came"),
-        )
+        Response::error(StatusCode::MISDIRECTED_REQUEST, format!("expected a Host served here, but {got} came"))
     }
 }
 

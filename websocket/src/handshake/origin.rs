@@ -52,10 +52,7 @@ impl OriginPolicy {
     /// The first of them that is no origin.
     pub fn list<T: AsRef<str>>(origins: impl IntoIterator<Item = T>) -> Result<Self, InvalidOrigin> {
         let origins = origins.into_iter().map(|origin| origin.as_ref().parse());
-        Ok(Self::List {
-            origins: origins.collect::<Result<_, _>>()?,
-            allow_null: false,
-        })
+        Ok(Self::List { origins: origins.collect::<Result<_, _>>()?, allow_null: false })
     }
 
     /// Whether the request's page may open a WebSocket.
@@ -77,10 +74,7 @@ impl OriginPolicy {
     /// The answer when it may not: 403 (RFC 6455, 4.2.2).
     pub fn refusal(request: &Request) -> Response {
         let got = shown(request.headers(), header::ORIGIN);
-        Response::error(
-            StatusCode::FORBIDDEN,
-            format!("expected an Origin that is allowed here, but {got} came"),
-        )
+        Response::error(StatusCode::FORBIDDEN, format!("expected an Origin that is allowed here, but {got} came"))
     }
 }
 
@@ -124,11 +118,7 @@ impl FromStr for Origin {
         };
         let host = &origin.authority.host;
         let host = host.strip_prefix("*.").unwrap_or(host);
-        if host.is_empty() || host.contains('*') {
-            Err(invalid())
-        } else {
-            Ok(origin)
-        }
+        if host.is_empty() || host.contains('*') { Err(invalid()) } else { Ok(origin) }
     }
 }
 
@@ -144,11 +134,7 @@ pub struct InvalidOrigin(String);
 
 impl fmt::Display for InvalidOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "\"{}\" is no origin: expected scheme://host or scheme://host:port, without a path",
-            self.0
-        )
+        write!(f, "\"{}\" is no origin: expected scheme://host or scheme://host:port, without a path", self.0)
     }
 }
 
@@ -168,10 +154,7 @@ impl Sender {
         }
         let (scheme, authority) = text.split_once("://").filter(|(scheme, _)| !scheme.is_empty())?;
         let authority = Authority::parse(authority)?;
-        Some(Self::Page(Origin {
-            scheme: scheme.to_ascii_lowercase(),
-            authority,
-        }))
+        Some(Self::Page(Origin { scheme: scheme.to_ascii_lowercase(), authority }))
     }
 }
 

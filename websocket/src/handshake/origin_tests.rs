@@ -37,11 +37,7 @@ fn same_origin_is_the_same_host_and_port() {
         ("chat.example", "", false),
         ("chat.example", "\u{e9}", false),
     ] {
-        assert_eq!(
-            OriginPolicy::default().check(&from(host, origin)),
-            allowed,
-            "{host} {origin}"
-        );
+        assert_eq!(OriginPolicy::default().check(&from(host, origin)), allowed, "{host} {origin}");
         assert!(OriginPolicy::Any.check(&from(host, origin)));
     }
 }
@@ -66,12 +62,8 @@ fn two_origins_are_none() {
 #[test]
 fn a_list_compares_scheme_host_and_port() {
     // P268
-    let policy = OriginPolicy::list([
-        "https://a.example",
-        "http://localhost:8080",
-        "https://*.b.example",
-        "http://[::1]",
-    ]);
+    let policy =
+        OriginPolicy::list(["https://a.example", "http://localhost:8080", "https://*.b.example", "http://[::1]"]);
     let policy = policy.unwrap();
     for (origin, allowed) in [
         ("https://a.example", true),
@@ -98,13 +90,8 @@ fn a_list_compares_scheme_host_and_port() {
 #[test]
 fn null_passes_only_where_it_is_allowed() {
     // T14, P268
-    let OriginPolicy::List { origins, .. } = OriginPolicy::list(["http://a"]).unwrap() else {
-        panic!()
-    };
-    let policy = OriginPolicy::List {
-        origins,
-        allow_null: true,
-    };
+    let OriginPolicy::List { origins, .. } = OriginPolicy::list(["http://a"]).unwrap() else { panic!() };
+    let policy = OriginPolicy::List { origins, allow_null: true };
     assert!(policy.check(&from("a", "null")) && policy.check(&from("a", "file://")));
     assert!(!policy.check(&from("a", "")));
 }
@@ -125,10 +112,7 @@ fn what_is_no_origin_cannot_be_listed() {
     ] {
         assert!(OriginPolicy::list([text]).is_err(), "{text}");
     }
-    assert_eq!(
-        "HTTPS://[0::1]:80".parse::<Origin>().unwrap().to_string(),
-        "https://[::1]:80"
-    );
+    assert_eq!("HTTPS://[0::1]:80".parse::<Origin>().unwrap().to_string(), "https://[::1]:80");
 }
 
 #[test]

@@ -17,24 +17,14 @@ pub struct ProxyConnect {
 impl ProxyConnect {
     /// Asks for a tunnel to the URL's host and port. The credentials, user and password, are for the proxy.
     pub fn new(url: &WsUrl, credentials: Option<(String, String)>) -> Self {
-        let host = if url.host.contains(':') {
-            format!("[{}]", url.host)
-        } else {
-            url.host.clone()
-        };
+        let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
         // RFC 9110, 9.3.6: the port is always there.
-        Self {
-            target: format!("{host}:{}", url.port),
-            credentials,
-        }
+        Self { target: format!("{host}:{}", url.port), credentials }
     }
 
     /// Appends the request as it is sent.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        write(
-            out,
-            &["CONNECT ", &self.target, " HTTP/1.1\r\nHost: ", &self.target, "\r\n"],
-        );
+        write(out, &["CONNECT ", &self.target, " HTTP/1.1\r\nHost: ", &self.target, "\r\n"]);
         if let Some(credentials) = &self.credentials {
             write(out, &["Proxy-Authorization: ", &basic(credentials), "\r\n"]);
         }
@@ -48,20 +38,14 @@ impl ProxyConnect {
     /// [`HandshakeError::Proxy`] for any status but 2xx; `rest` is the beginning of the body then.
     pub fn check(&self, head: ResponseHead, rest: &[u8]) -> Result<(), HandshakeError> {
         // RFC 9110, 9.3.6: any 2xx opens the tunnel; its Content-Length and Transfer-Encoding are ignored.
-        if head.status.is_success() {
-            Ok(())
-        } else {
-            Err(HandshakeError::Proxy(Rejection::new(head, rest)))
-        }
+        if head.status.is_success() { Ok(()) } else { Err(HandshakeError::Proxy(Rejection::new(head, rest))) }
     }
 }
 
 /// Without the credentials.
 impl fmt::Debug for ProxyConnect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProxyConnect")
-            .field("target", &self.target)
-            .finish_non_exhaustive()
+        f.debug_struct("ProxyConnect").field("target", &self.target).finish_non_exhaustive()
     }
 }
 
@@ -72,19 +56,13 @@ mod tests {
     use crate::http::HeadLimits;
 
     fn answer<'a>(connect: &ProxyConnect, mut input: &'a [u8]) -> (Result<(), HandshakeError>, &'a [u8]) {
-        let head = ResponseReader::new(HeadLimits::default())
-            .read(&mut input)
-            .unwrap()
-            .unwrap();
+        let head = ResponseReader::new(HeadLimits::default()).read(&mut input).unwrap().unwrap();
         (connect.check(head, input), input)
     }
 
     #[test]
     fn connect_always_names_the_port() {
-        let connect = ProxyConnect::new(
-            &WsUrl::parse("wss://[::1]/x").unwrap(),
-            Some(("me".into(), "pw".into())),
-        );
+        let connect = ProxyConnect::new(&WsUrl::parse("wss://[::1]/x").unwrap(), Some(("me".into(), "pw".into())));
         let mut out = Vec::new();
         connect.encode(&mut out);
         let expected = "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\nProxy-Authorization: Basic bWU6cHc=\r\n\r\n";
@@ -96,19 +74,12 @@ mod tests {
     fn early_bytes_of_the_tunnel_stay_and_a_refusal_is_told() {
         // T68
         let connect = ProxyConnect::new(&WsUrl::parse("ws://a").unwrap(), None);
-        let (outcome, rest) = answer(
-            &connect,
-            b"HTTP/1.0 200 Connection established\r\nContent-Length: 3\r\n\r\nearly",
-        );
+        let (outcome, rest) =
+            answer(&connect, b"HTTP/1.0 200 Connection established\r\nContent-Length: 3\r\n\r\nearly");
         assert!(outcome.is_ok());
         assert_eq!(rest, b"early");
         let (outcome, _) = answer(&connect, b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\nwho?");
-        let Err(HandshakeError::Proxy(rejection)) = outcome else {
-            panic!("{outcome:?}")
-        };
-        assert_eq!(
-            (rejection.status.as_u16(), rejection.body.as_slice()),
-            (407, &b"who?"[..])
-        );
+        let Err(HandshakeError::Proxy(rejection)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((rejection.status.as_u16(), rejection.body.as_slice()), (407, &b"who?"[..]));
     }
 }

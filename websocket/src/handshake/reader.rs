@@ -18,11 +18,7 @@ pub struct ResponseReader {
 impl ResponseReader {
     /// A reader before the first byte.
     pub fn new(limits: HeadLimits) -> Self {
-        Self {
-            head: HeadReader::responses(),
-            limits,
-            interim: 0,
-        }
+        Self { head: HeadReader::responses(), limits, interim: 0 }
     }
 
     /// Takes the response head from the front of `input` and leaves what follows: a body, or the first frames.
@@ -33,11 +29,7 @@ impl ResponseReader {
     ///
     /// For what is no HTTP/1.x, for a malformed or too large head, and after eight interim responses.
     pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<ResponseHead>, HandshakeError> {
-        while let Some(head) = self
-            .head
-            .response(input, &self.limits)
-            .map_err(|error| self.failed(error))?
-        {
+        while let Some(head) = self.head.response(input, &self.limits).map_err(|error| self.failed(error))? {
             // RFC 9110, 15.2: a client must be able to parse interim responses, even unexpected ones.
             if !head.status.is_informational() || head.status == 101 {
                 return Ok(Some(head));

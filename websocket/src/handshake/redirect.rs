@@ -46,9 +46,7 @@ impl RedirectPolicy {
         }
         let redirect = redirect_target(base, location)?;
         if redirect.strip_credentials && !self.other_origins {
-            return Err(RedirectError::OtherOrigin {
-                to: redirect.url.to_string(),
-            });
+            return Err(RedirectError::OtherOrigin { to: redirect.url.to_string() });
         }
         Ok(redirect)
     }
@@ -79,10 +77,7 @@ fn resolve(base: &WsUrl, location: &str) -> Result<WsUrl, UrlError> {
     let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
     let absolute = |resource: String| WsUrl::parse(&format!("{scheme}://{}{resource}", base.host_header()));
     // RFC 3986, 3.1: a scheme ends at the first colon, before any slash or question mark.
-    match location
-        .split_once(':')
-        .filter(|(scheme, _)| !scheme.contains(['/', '?']))
-    {
+    match location.split_once(':').filter(|(scheme, _)| !scheme.contains(['/', '?'])) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => WsUrl::parse(&format!("ws:{rest}")),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => WsUrl::parse(&format!("wss:{rest}")),
         Some(_) => WsUrl::parse(location),
@@ -162,18 +157,11 @@ mod tests {
             ("wss://evil:pw@b", "wss://b/", true),
         ] {
             let redirect = redirect_target(&base, location).unwrap();
-            assert_eq!(
-                (redirect.url.to_string().as_str(), redirect.strip_credentials),
-                (target, strips),
-                "{location}"
-            );
+            assert_eq!((redirect.url.to_string().as_str(), redirect.strip_credentials), (target, strips), "{location}");
             assert_eq!(redirect.url.userinfo.is_none(), strips, "{location}");
         }
         for location in ["ftp://a/", "mailto:x", "ws://", "/\u{e9}", "/a b"] {
-            assert!(
-                matches!(redirect_target(&base, location), Err(RedirectError::Url(_))),
-                "{location}"
-            );
+            assert!(matches!(redirect_target(&base, location), Err(RedirectError::Url(_))), "{location}");
         }
     }
 
@@ -186,20 +174,11 @@ mod tests {
         let near = RedirectPolicy::follow_up_to(2, false);
         assert!(near.follow(1, &base, "/b").is_ok());
         assert_eq!(near.follow(2, &base, "/b"), Err(RedirectError::TooMany { max: 2 }));
-        assert_eq!(
-            near.follow(0, &base, "//b"),
-            Err(RedirectError::OtherOrigin { to: "wss://b/".into() })
-        );
+        assert_eq!(near.follow(0, &base, "//b"), Err(RedirectError::OtherOrigin { to: "wss://b/".into() }));
         let far = RedirectPolicy::follow_up_to(2, true);
-        assert!(
-            far.follow(0, &base, "//b")
-                .is_ok_and(|redirect| redirect.strip_credentials)
-        );
+        assert!(far.follow(0, &base, "//b").is_ok_and(|redirect| redirect.strip_credentials));
         for plain in ["ws://a/", "http://a/", "ws://b"] {
-            assert!(
-                matches!(far.follow(0, &base, plain), Err(RedirectError::Downgrade { .. })),
-                "{plain}"
-            );
+            assert!(matches!(far.follow(0, &base, plain), Err(RedirectError::Downgrade { .. })), "{plain}");
         }
     }
 }

@@ -73,9 +73,7 @@ pub fn check(request: &Request, early: &[u8]) -> Result<Upgrade, Response> {
     }
     if !has_token(headers, header::CONNECTION, "upgrade") {
         let got = shown(headers, header::CONNECTION);
-        return Err(bad_request(format!(
-            "expected \"Upgrade\" in the Connection header, but {got} came"
-        )));
+        return Err(bad_request(format!("expected \"Upgrade\" in the Connection header, but {got} came")));
     }
     if !request.body().is_empty() || headers.contains_key(header::TRANSFER_ENCODING) {
         return Err(bad_request("expected no body in a WebSocket handshake, but one came"));
@@ -83,17 +81,10 @@ pub fn check(request: &Request, early: &[u8]) -> Result<Upgrade, Response> {
     check_version(headers)?;
     let key = check_key(headers)?;
     if !early.is_empty() {
-        let text = format!(
-            "expected nothing before the handshake is answered, but \"{}\" came",
-            excerpt(early)
-        );
+        let text = format!("expected nothing before the handshake is answered, but \"{}\" came", excerpt(early));
         return Err(bad_request(text));
     }
-    Ok(Upgrade {
-        key,
-        protocols: protocols(headers)?,
-        extensions: extensions(headers)?,
-    })
+    Ok(Upgrade { key, protocols: protocols(headers)?, extensions: extensions(headers)? })
 }
 
 /// Appends the 101 that makes the connection a WebSocket (RFC 6455, 4.2.2).
@@ -122,11 +113,7 @@ pub fn response(
         return Err(InvalidHeader::Reserved(name.clone()));
     }
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
-    write_field(
-        out,
-        &header::SEC_WEBSOCKET_ACCEPT,
-        derive_accept_key(key.as_bytes()).as_bytes(),
-    );
+    write_field(out, &header::SEC_WEBSOCKET_ACCEPT, derive_accept_key(key.as_bytes()).as_bytes());
     if let Some(protocol) = protocol {
         write_field(out, &header::SEC_WEBSOCKET_PROTOCOL, protocol.as_bytes());
     }
@@ -148,9 +135,7 @@ fn check_version(headers: &HeaderMap) -> Result<(), Response> {
         Ok(Some(version)) if version == "13" => Ok(()),
         Ok(Some(version)) => Err(spoken(other(&excerpt(version.as_bytes())))),
         Ok(None) => Err(spoken(other("none"))),
-        Err(count) => Err(spoken(bad_request(format!(
-            "expected one Sec-WebSocket-Version header, but {count} came"
-        )))),
+        Err(count) => Err(spoken(bad_request(format!("expected one Sec-WebSocket-Version header, but {count} came")))),
     }
 }
 
@@ -158,11 +143,8 @@ fn check_version(headers: &HeaderMap) -> Result<(), Response> {
 ///
 /// The last digit's four spare bits are not looked at: the key is never decoded, and neither do `ws` or uWebSockets.
 fn check_key(headers: &HeaderMap) -> Result<String, Response> {
-    let refused = |got: String| {
-        bad_request(format!(
-            "expected one Sec-WebSocket-Key header of 16 bytes in base64, but {got}"
-        ))
-    };
+    let refused =
+        |got: String| bad_request(format!("expected one Sec-WebSocket-Key header of 16 bytes in base64, but {got}"));
     let key = match one(headers, header::SEC_WEBSOCKET_KEY) {
         Ok(Some(key)) => key,
         Ok(None) => return Err(refused("none came".into())),
@@ -181,24 +163,16 @@ fn protocols(headers: &HeaderMap) -> Result<Vec<String>, Response> {
     for element in list(headers, header::SEC_WEBSOCKET_PROTOCOL) {
         let text = std::str::from_utf8(element).ok().filter(|_| is_token(element));
         let Some(protocol) = text else {
-            let text = format!(
-                "expected tokens in Sec-WebSocket-Protocol, but \"{}\" came",
-                excerpt(element)
-            );
+            let text = format!("expected tokens in Sec-WebSocket-Protocol, but \"{}\" came", excerpt(element));
             return Err(bad_request(text));
         };
         if protocols.iter().any(|other| other == protocol) {
-            let text = format!(
-                "expected different subprotocols, but \"{}\" came twice",
-                excerpt(element)
-            );
+            let text = format!("expected different subprotocols, but \"{}\" came twice", excerpt(element));
             return Err(bad_request(text));
         }
         // This also bounds the search above.
         if protocols.len() == MAX_PROTOCOLS {
-            return Err(bad_request(format!(
-                "expected at most {MAX_PROTOCOLS} subprotocols, but more came"
-            )));
+            return Err(bad_request(format!("expected at most {MAX_PROTOCOLS} subprotocols, but more came")));
         }
         protocols.push(protocol.to_owned());
     }
@@ -230,10 +204,7 @@ fn upgrade_required(text: impl Into<String>) -> Response {
 }
 
 fn invalid(name: HeaderName, value: &str) -> InvalidHeader {
-    InvalidHeader::Value {
-        name,
-        value: excerpt(value.as_bytes()),
-    }
+    InvalidHeader::Value { name, value: excerpt(value.as_bytes()) }
 }
 
 #[cfg(test)]

@@ -38,11 +38,8 @@ fn refused(changes: &[&str]) -> (u16, String) {
 #[test]
 fn the_handshake_of_the_rfc_is_answered_as_there() {
     // P255
-    let upgrade = check(
-        &handshake(&["Sec-WebSocket-Protocol: chat, superchat", "Origin: http://example.com"]),
-        b"",
-    )
-    .unwrap();
+    let upgrade =
+        check(&handshake(&["Sec-WebSocket-Protocol: chat, superchat", "Origin: http://example.com"]), b"").unwrap();
     assert_eq!(upgrade.key, KEY);
     assert_eq!(upgrade.protocols, ["chat", "superchat"]);
     let mut out = Vec::new();
@@ -82,29 +79,13 @@ fn what_is_no_handshake_is_told_what_is_missing() {
         (&["-Connection", "Connection: keep-alive"], 400, "\"keep-alive\" came"),
         (&["-Sec-WebSocket-Key"], 400, "none came"),
         (&["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="], 400, "2 came"),
-        (
-            &["-Sec-WebSocket-Key", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAA"],
-            400,
-            "AAAA",
-        ), // 15 bytes
-        (
-            &["-Sec-WebSocket-Key", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAA="],
-            400,
-            "AAAA",
-        ), // 17 bytes
-        (
-            &["-Sec-WebSocket-Key", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAA-=="],
-            400,
-            "-==",
-        ),
+        (&["-Sec-WebSocket-Key", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAA"], 400, "AAAA"), // 15 bytes
+        (&["-Sec-WebSocket-Key", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAA="], 400, "AAAA"), // 17 bytes
+        (&["-Sec-WebSocket-Key", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAA-=="], 400, "-=="),
         (&["-Sec-WebSocket-Key", "Sec-WebSocket-Key:"], 400, "\"\" came"),
         (&["-Sec-WebSocket-Version"], 426, "none came"),
         (&["-Sec-WebSocket-Version", "Sec-WebSocket-Version: 8"], 426, "8 came"),
-        (
-            &["-Sec-WebSocket-Version", "Sec-WebSocket-Version: 013"],
-            426,
-            "013 came",
-        ),
+        (&["-Sec-WebSocket-Version", "Sec-WebSocket-Version: 013"], 426, "013 came"),
         (&["Sec-WebSocket-Version: 8"], 400, "2 came"),
     ] {
         let (got, text) = refused(changes);
@@ -113,20 +94,11 @@ fn what_is_no_handshake_is_told_what_is_missing() {
         assert_eq!(status == 426, text.contains("\r\nUpgrade: websocket\r\n"), "{text}");
         assert_eq!(status == 405, text.contains("\r\nAllow: GET\r\n"), "{text}");
         let is_about_version = changes.iter().any(|change| change.contains("Version"));
-        assert_eq!(
-            is_about_version,
-            text.contains("\r\nSec-WebSocket-Version: 13\r\n"),
-            "{text}"
-        );
+        assert_eq!(is_about_version, text.contains("\r\nSec-WebSocket-Version: 13\r\n"), "{text}");
     }
     let with_body =
         b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 1\r\n\r\nx";
-    assert_eq!(
-        check(&Request::parse(with_body).unwrap(), b"")
-            .unwrap_err()
-            .status_code(),
-        400
-    );
+    assert_eq!(check(&Request::parse(with_body).unwrap(), b"").unwrap_err().status_code(), 400);
 }
 
 #[test]
@@ -157,17 +129,12 @@ fn subprotocols_are_few_different_tokens() {
     ] {
         let line = format!("Sec-WebSocket-Protocol: {list}");
         assert_eq!(
-            check(&handshake(&[&line]), b"")
-                .map_err(|answer| answer.status_code().as_u16())
-                .err(),
+            check(&handshake(&[&line]), b"").map_err(|answer| answer.status_code().as_u16()).err(),
             (!legal).then_some(400),
             "{list}"
         );
     }
-    assert_eq!(
-        refused(&["Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: a"]).0,
-        400
-    );
+    assert_eq!(refused(&["Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: a"]).0, 400);
     let many = |count: usize| (0..count).map(|n| format!("p{n}")).collect::<Vec<_>>().join(",");
     let line = |count| format!("Sec-WebSocket-Protocol: {}", many(count));
     assert_eq!(check(&handshake(&[&line(64)]), b"").unwrap().protocols.len(), 64);
@@ -178,11 +145,8 @@ fn subprotocols_are_few_different_tokens() {
 #[test]
 fn extensions_are_handed_on_as_they_came() {
     // T17: their own syntax is the extension's to judge.
-    let upgrade = check(
-        &handshake(&["Sec-WebSocket-Extensions: a; b=\"\\\\", "Sec-WebSocket-Extensions: c"]),
-        b"",
-    )
-    .unwrap();
+    let upgrade =
+        check(&handshake(&["Sec-WebSocket-Extensions: a; b=\"\\\\", "Sec-WebSocket-Extensions: c"]), b"").unwrap();
     assert_eq!(upgrade.extensions, ["a; b=\"\\\\", "c"]);
     assert_eq!(refused(&["Sec-WebSocket-Extensions: \u{e9}"]).0, 400);
 }
@@ -196,10 +160,7 @@ fn the_answer_cannot_be_split_or_contradicted() {
     assert!(response(KEY, Some(""), None, &none, &mut out).is_err());
     assert!(response(KEY, None, Some("a\r\nb: c"), &none, &mut out).is_err());
     extra.insert(header::CONTENT_LENGTH, HeaderValue::from_static("5"));
-    assert!(matches!(
-        response(KEY, None, None, &extra, &mut out),
-        Err(InvalidHeader::Reserved(_))
-    ));
+    assert!(matches!(response(KEY, None, None, &extra, &mut out), Err(InvalidHeader::Reserved(_))));
     assert!(out.is_empty());
     extra.clear();
     extra.append(header::SET_COOKIE, HeaderValue::from_static("a=1"));

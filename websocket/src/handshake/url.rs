@@ -9,12 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use crate::http::{Authority, excerpt};
 
 /// What python's `quote` leaves as it is in a path, and Autobahn's `create_url` with it.
-const PATH: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'/')
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A `ws:` or `wss:` URL, taken apart.
 ///
@@ -72,13 +67,7 @@ impl WsUrl {
         };
         let (host, port) = parse_authority(authority)?;
         let port = port.unwrap_or_else(|| default_port(secure));
-        Ok(Self {
-            secure,
-            host,
-            port,
-            resource: parse_resource(resource)?,
-            userinfo,
-        })
+        Ok(Self { secure, host, port, resource: parse_resource(resource)?, userinfo })
     }
 
     /// Puts a URL together, as Autobahn's `create_url`: the path is percent-encoded and gets its `/` if it has none,
@@ -94,11 +83,7 @@ impl WsUrl {
         path: &str,
         params: &[(&str, &str)],
     ) -> Result<Self, UrlError> {
-        let bracketed = if host.contains(':') && !host.starts_with('[') {
-            format!("[{host}]")
-        } else {
-            host.into()
-        };
+        let bracketed = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.into() };
         let (host, None) = parse_authority(&bracketed)? else {
             return Err(UrlError::Host(excerpt(host.as_bytes())));
         };
@@ -109,29 +94,15 @@ impl WsUrl {
         let mut resource = format!("/{}", utf8_percent_encode(path.strip_prefix('/').unwrap_or(path), PATH));
         if !params.is_empty() {
             resource.push('?');
-            resource.push_str(
-                &form_urlencoded::Serializer::new(String::new())
-                    .extend_pairs(params)
-                    .finish(),
-            );
+            resource.push_str(&form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish());
         }
-        Ok(Self {
-            secure,
-            host,
-            port,
-            resource,
-            userinfo: None,
-        })
+        Ok(Self { secure, host, port, resource, userinfo: None })
     }
 
     /// The value of the `Host` field: the port only where it is not the scheme's (RFC 6455, 4.1), brackets around IPv6.
     pub fn host_header(&self) -> String {
         let port = Some(self.port).filter(|&port| port != default_port(self.secure));
-        Authority {
-            host: self.host.clone(),
-            port,
-        }
-        .to_string()
+        Authority { host: self.host.clone(), port }.to_string()
     }
 
     /// Whether both URLs name the same server: scheme, host and port are equal.
@@ -227,27 +198,14 @@ fn parse_userinfo(text: &str) -> Result<Option<(String, String)>, UrlError> {
     if text.is_empty() {
         return Ok(None);
     }
-    let decode = |part| {
-        percent_decode_str(part)
-            .decode_utf8()
-            .map(String::from)
-            .map_err(|_| UrlError::UserInfo)
-    };
+    let decode = |part| percent_decode_str(part).decode_utf8().map(String::from).map_err(|_| UrlError::UserInfo);
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
     let (user, password) = (decode(user)?, decode(password)?);
-    if user.contains(':') {
-        Err(UrlError::UserInfo)
-    } else {
-        Ok(Some((user, password)))
-    }
+    if user.contains(':') { Err(UrlError::UserInfo) } else { Ok(Some((user, password))) }
 }
 
 fn parse_resource(text: &str) -> Result<String, UrlError> {
-    let resource = if text.starts_with('/') {
-        text.to_owned()
-    } else {
-        format!("/{text}")
-    };
+    let resource = if text.starts_with('/') { text.to_owned() } else { format!("/{text}") };
     match PathAndQuery::try_from(&resource) {
         Ok(_) => Ok(resource),
         Err(_) => Err(UrlError::Resource(excerpt(text.as_bytes()))),

@@ -12,13 +12,7 @@ fn urls_are_taken_apart() {
         ("wss://localhost:443", true, "localhost", 443, "/"),
         ("wss://localhost/ws", true, "localhost", 443, "/ws"),
         ("wss://localhost/ws?foo=bar", true, "localhost", 443, "/ws?foo=bar"),
-        (
-            "wss://localhost/ws?foo=bar&moo=23&moo=44",
-            true,
-            "localhost",
-            443,
-            "/ws?foo=bar&moo=23&moo=44",
-        ),
+        ("wss://localhost/ws?foo=bar&moo=23&moo=44", true, "localhost", 443, "/ws?foo=bar&moo=23&moo=44"),
         ("WS://LocalHost:", false, "localhost", 80, "/"),
         ("ws://a?b=/c@d", false, "a", 80, "/?b=/c@d"),
         ("ws://a/@b:c", false, "a", 80, "/@b:c"),
@@ -82,56 +76,19 @@ fn urls_are_put_together() {
         (true, "localhost", None, "", &[], "wss://localhost/"),
         (true, "localhost", Some(443), "", &[], "wss://localhost/"),
         (true, "localhost", Some(80), "", &[], "wss://localhost:80/"),
-        (
-            true,
-            "localhost",
-            Some(9090),
-            "ws",
-            &params[..1],
-            "wss://localhost:9090/ws?foo=bar",
-        ),
-        (
-            true,
-            "localhost",
-            Some(9090),
-            "ws",
-            &params,
-            "wss://localhost:9090/ws?foo=bar&moo=23",
-        ),
+        (true, "localhost", Some(9090), "ws", &params[..1], "wss://localhost:9090/ws?foo=bar"),
+        (true, "localhost", Some(9090), "ws", &params, "wss://localhost:9090/ws?foo=bar&moo=23"),
         (false, "62.146.25.34", None, "ws", &[], "ws://62.146.25.34/ws"),
-        (
-            false,
-            "subsub1.sub1.something.com",
-            None,
-            "ws",
-            &[],
-            "ws://subsub1.sub1.something.com/ws",
-        ),
+        (false, "subsub1.sub1.something.com", None, "ws", &[], "ws://subsub1.sub1.something.com/ws"),
         (false, "::1", None, "ws", &[], "ws://[::1]/ws"),
         (false, "[0:0:0:0:0:0:0:1]", Some(81), "ws", &[], "ws://[::1]:81/ws"),
-        (
-            false,
-            "a",
-            None,
-            "/\u{e9} ?#",
-            &[("k y", "&=")],
-            "ws://a/%C3%A9%20%3F%23?k+y=%26%3D",
-        ),
+        (false, "a", None, "/\u{e9} ?#", &[("k y", "&=")], "ws://a/%C3%A9%20%3F%23?k+y=%26%3D"),
     ] {
-        assert_eq!(
-            WsUrl::create(secure, host, port, path, params).unwrap().to_string(),
-            text
-        );
+        assert_eq!(WsUrl::create(secure, host, port, path, params).unwrap().to_string(), text);
     }
-    assert_eq!(
-        WsUrl::create(false, "a:80", None, "", &[]),
-        Err(UrlError::Host("[a:80]".into()))
-    );
+    assert_eq!(WsUrl::create(false, "a:80", None, "", &[]), Err(UrlError::Host("[a:80]".into())));
     assert_eq!(WsUrl::create(false, "", None, "", &[]), Err(UrlError::MissingHost));
-    assert_eq!(
-        WsUrl::create(false, "a", Some(0), "", &[]),
-        Err(UrlError::Port("0".into()))
-    );
+    assert_eq!(WsUrl::create(false, "a", Some(0), "", &[]), Err(UrlError::Port("0".into())));
 }
 
 #[test]
@@ -145,9 +102,7 @@ fn user_and_password_are_decoded_and_not_shown() {
     ] {
         let url = WsUrl::parse(text).unwrap();
         assert_eq!(
-            url.userinfo
-                .as_ref()
-                .map(|(user, password)| (user.as_str(), password.as_str())),
+            url.userinfo.as_ref().map(|(user, password)| (user.as_str(), password.as_str())),
             userinfo,
             "{text}"
         );

@@ -37,20 +37,14 @@ impl Authority {
 
 impl fmt::Display for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]", self.host)
-        } else {
-            f.write_str(&self.host)
-        }?;
+        if self.host.contains(':') { write!(f, "[{}]", self.host) } else { f.write_str(&self.host) }?;
         self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
 
 /// A port from 0 to 65535; `str::parse` alone would let a `+` pass.
 fn parse_port(text: &str) -> Option<u16> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())?
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 fn default_port(scheme: &str) -> Option<u16> {
@@ -75,14 +69,7 @@ mod tests {
             ("[::1]", "::1", None),
             ("[0:0:0:0:0:0:0:1]:443", "::1", Some(443)),
         ] {
-            assert_eq!(
-                Authority::parse(text),
-                Some(Authority {
-                    host: host.into(),
-                    port
-                }),
-                "{text}"
-            );
+            assert_eq!(Authority::parse(text), Some(Authority { host: host.into(), port }), "{text}");
         }
     }
 

@@ -22,10 +22,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            head: HeadLimits::default(),
-            max_body: 64 * 1024,
-        }
+        Self { head: HeadLimits::default(), max_body: 64 * 1024 }
     }
 }
 
@@ -79,13 +76,7 @@ enum Phase {
 impl Connection {
     /// A connection from `peer`, before its first byte.
     pub fn new(peer: Option<Address>, limits: Limits) -> Self {
-        Self {
-            limits,
-            head: HeadReader::requests(),
-            phase: Phase::Head,
-            peer,
-            wants_continue: false,
-        }
+        Self { limits, head: HeadReader::requests(), phase: Phase::Head, peer, wants_continue: false }
     }
 
     /// Takes the next request from the front of `input`.
@@ -128,11 +119,7 @@ impl Connection {
     }
 
     fn read_head(&mut self, input: &mut &[u8]) -> Result<Option<Request>, Response> {
-        let Some(head) = self
-            .head
-            .request(input, &self.limits.head)
-            .map_err(|error| self.refuse(error))?
-        else {
+        let Some(head) = self.head.request(input, &self.limits.head).map_err(|error| self.refuse(error))? else {
             self.phase = Phase::Head;
             return Ok(None);
         };
@@ -166,21 +153,15 @@ impl Connection {
 
     fn refuse(&mut self, error: HeadError) -> Response {
         self.head = HeadReader::requests();
-        let HeadLimits {
-            max_bytes,
-            max_line,
-            max_headers,
-        } = self.limits.head;
+        let HeadLimits { max_bytes, max_line, max_headers } = self.limits.head;
         let (status, text) = match error {
             // A TLS record of the handshake begins with 22 (RFC 8446, 5.1).
-            HeadError::NotHttp { got } if got == r"\x16" => (
-                StatusCode::BAD_REQUEST,
-                "expected HTTP on this port, but a TLS handshake came".into(),
-            ),
-            HeadError::NotHttp { got } => (
-                StatusCode::BAD_REQUEST,
-                format!("expected an HTTP method, but \"{got}\" came"),
-            ),
+            HeadError::NotHttp { got } if got == r"\x16" => {
+                (StatusCode::BAD_REQUEST, "expected HTTP on this port, but a TLS handshake came".into())
+            }
+            HeadError::NotHttp { got } => {
+                (StatusCode::BAD_REQUEST, format!("expected an HTTP method, but \"{got}\" came"))
+            }
             HeadError::TooLarge => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 format!("expected a request head of at most {max_bytes} bytes, but a larger one came"),
@@ -197,10 +178,9 @@ impl Connection {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 format!("expected at most {max_headers} header fields, but more came"),
             ),
-            HeadError::UnsupportedVersion { got } => (
-                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-                format!("expected HTTP/1.1 or HTTP/1.0, but {got} came"),
-            ),
+            HeadError::UnsupportedVersion { got } => {
+                (StatusCode::HTTP_VERSION_NOT_SUPPORTED, format!("expected HTTP/1.1 or HTTP/1.0, but {got} came"))
+            }
             HeadError::Target { got } => (
                 StatusCode::BAD_REQUEST,
                 format!("expected a path with an optional query in the request line, but \"{got}\" came"),
@@ -217,10 +197,7 @@ impl Connection {
 /// RFC 9112, 3.2: 400 for an HTTP/1.1 request without `Host`, and for any with more than one or an invalid one.
 fn check_host(request: &Request) -> Result<(), Response> {
     let refused = |got: String| {
-        Err(Response::error(
-            StatusCode::BAD_REQUEST,
-            format!("expected one Host header with host[:port], but {got}"),
-        ))
+        Err(Response::error(StatusCode::BAD_REQUEST, format!("expected one Host header with host[:port], but {got}")))
     };
     match one(request.headers(), header::HOST) {
         Ok(None) if request.version() == Version::HTTP_10 => Ok(()),
@@ -260,30 +237,15 @@ fn body_length(request: &Request, max_body: usize) -> Result<usize, Response> {
 fn refuse_transfer_encoding(headers: &HeaderMap, version: Version) -> Response {
     // RFC 9112, 6.1: with Content-Length it may be an attempt at smuggling; in HTTP/1.0 the framing is faulty.
     let (status, text) = if headers.contains_key(header::CONTENT_LENGTH) {
-        (
-            StatusCode::BAD_REQUEST,
-            "expected Content-Length or Transfer-Encoding, but both came",
-        )
+        (StatusCode::BAD_REQUEST, "expected Content-Length or Transfer-Encoding, but both came")
     } else if version == Version::HTTP_10 {
-        (
-            StatusCode::BAD_REQUEST,
-            "expected no Transfer-Encoding in HTTP/1.0, but one came",
-        )
+        (StatusCode::BAD_REQUEST, "expected no Transfer-Encoding in HTTP/1.0, but one came")
     } else if has_token(headers, header::UPGRADE, "websocket") {
-        (
-            StatusCode::BAD_REQUEST,
-            "expected no body in a WebSocket handshake, but Transfer-Encoding announces one",
-        )
+        (StatusCode::BAD_REQUEST, "expected no body in a WebSocket handshake, but Transfer-Encoding announces one")
     } else if is_only(headers, header::TRANSFER_ENCODING, "chunked") {
-        (
-            StatusCode::LENGTH_REQUIRED,
-            "expected a body with a Content-Length, but a chunked one came",
-        )
+        (StatusCode::LENGTH_REQUIRED, "expected a body with a Content-Length, but a chunked one came")
     } else {
-        (
-            StatusCode::NOT_IMPLEMENTED,
-            "expected no Transfer-Encoding, but one came that is not known here",
-        )
+        (StatusCode::NOT_IMPLEMENTED, "expected no Transfer-Encoding, but one came that is not known here")
     };
     Response::error(status, text)
 }
@@ -297,10 +259,7 @@ fn expects_continue(request: &Request) -> Result<bool, Response> {
     if is_only(headers, header::EXPECT, "100-continue") {
         return Ok(true);
     }
-    Err(Response::error(
-        StatusCode::EXPECTATION_FAILED,
-        "expected no expectation but 100-continue, but another came",
-    ))
+    Err(Response::error(StatusCode::EXPECTATION_FAILED, "expected no expectation but 100-continue, but another came"))
 }
 
 /// Whether `token` is all there is in the list, in any case.

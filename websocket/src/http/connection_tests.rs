@@ -32,10 +32,7 @@ fn refused(request: &str) -> u16 {
     let mut out = Vec::new();
     answer.encode(&mut out, false, true);
     let text = String::from_utf8(out).unwrap();
-    assert!(
-        text.contains("\r\nConnection: close\r\n") && text.contains("\r\n\r\nexpected "),
-        "{text}"
-    );
+    assert!(text.contains("\r\nConnection: close\r\n") && text.contains("\r\n\r\nexpected "), "{text}");
     answer.status_code().as_u16()
 }
 
@@ -56,10 +53,7 @@ fn requests_are_taken_one_at_a_time_and_what_follows_stays() {
 fn after_a_request_that_closes_nothing_is_read() {
     let input = b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n";
     assert_eq!(outcomes([&input[..], b"\x16"]), ["GET /a "]);
-    assert_eq!(
-        outcomes([&b"\x16 GET /a HTTP/1.1\r\nHost: x\r\n\r\n"[..], b"GET /b"]),
-        ["400"]
-    );
+    assert_eq!(outcomes([&b"\x16 GET /a HTTP/1.1\r\nHost: x\r\n\r\n"[..], b"GET /b"]), ["400"]);
 }
 
 #[test]
@@ -108,13 +102,7 @@ fn other_versions_and_sizes_have_their_own_answer() {
     assert_eq!(refused("GET / HTTP/1.2\r\nHost: a\r\n\r\n"), 505);
     assert_eq!(refused(&format!("GET /{}", "a".repeat(9000))), 414);
     assert_eq!(refused(&format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(9000))), 431);
-    assert_eq!(
-        refused(&format!(
-            "GET / HTTP/1.1\r\n{}",
-            format!("X: {}\r\n", "a".repeat(6000)).repeat(3)
-        )),
-        431
-    );
+    assert_eq!(refused(&format!("GET / HTTP/1.1\r\n{}", format!("X: {}\r\n", "a".repeat(6000)).repeat(3))), 431);
     assert_eq!(refused(&format!("GET / HTTP/1.1\r\n{}", "X: a\r\n".repeat(2000))), 431);
 }
 
@@ -147,11 +135,7 @@ fn ambiguous_lengths_are_refused() {
         ("Expect: 200-ok\r\n", 417),
         ("Expect: 100-continue, more\r\n", 417),
     ] {
-        assert_eq!(
-            refused(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\nabc")),
-            status,
-            "{fields}"
-        );
+        assert_eq!(refused(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\nabc")), status, "{fields}");
     }
     assert_eq!(refused("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
 }
@@ -161,14 +145,9 @@ fn a_body_costs_only_what_came_of_it() {
     // T29
     let mut connection = connection();
     assert!(
-        connection
-            .feed(&mut &b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\nabc"[..])
-            .unwrap()
-            .is_none()
+        connection.feed(&mut &b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\nabc"[..]).unwrap().is_none()
     );
-    let Phase::Body(request, missing) = &connection.phase else {
-        panic!("{connection:?}")
-    };
+    let Phase::Body(request, missing) = &connection.phase else { panic!("{connection:?}") };
     assert_eq!((request.body(), *missing), (&b"abc"[..], 65533));
     let request = connection.feed(&mut vec![b'x'; 65533].as_slice()).unwrap().unwrap();
     assert_eq!(request.body().len(), 65536);

@@ -63,11 +63,7 @@ pub(crate) fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
 
 /// A peer's text for an error message: escaped, so that it cannot forge lines or colours, and cut to 100 characters.
 pub(crate) fn excerpt(text: &[u8]) -> String {
-    let mut escaped = text
-        .iter()
-        .take(EXCERPT + 1)
-        .flat_map(|byte| byte.escape_ascii())
-        .map(char::from);
+    let mut escaped = text.iter().take(EXCERPT + 1).flat_map(|byte| byte.escape_ascii()).map(char::from);
     let mut shown: String = escaped.by_ref().take(EXCERPT).collect();
     if escaped.next().is_some() {
         shown.push_str("...");
@@ -77,9 +73,7 @@ pub(crate) fn excerpt(text: &[u8]) -> String {
 
 /// A field's first value, or that there is none, for an error message.
 pub(crate) fn shown(headers: &HeaderMap, name: impl AsHeaderName) -> String {
-    headers
-        .get(name)
-        .map_or_else(|| "none".into(), |value| format!("\"{}\"", excerpt(value.as_bytes())))
+    headers.get(name).map_or_else(|| "none".into(), |value| format!("\"{}\"", excerpt(value.as_bytes())))
 }
 
 #[cfg(test)]

@@ -33,11 +33,7 @@ pub struct HeadLimits {
 
 impl Default for HeadLimits {
     fn default() -> Self {
-        Self {
-            max_bytes: 16 * 1024,
-            max_line: 8 * 1024,
-            max_headers: 100,
-        }
+        Self { max_bytes: 16 * 1024, max_line: 8 * 1024, max_headers: 100 }
     }
 }
 
@@ -140,13 +136,7 @@ impl HeadReader {
     }
 
     const fn new(kind: Kind) -> Self {
-        Self {
-            kind,
-            kept: Vec::new(),
-            lines: 0,
-            line: 0,
-            leading_blank: 0,
-        }
+        Self { kind, kept: Vec::new(), lines: 0, line: 0, leading_blank: 0 }
     }
 
     fn read(&mut self, input: &mut &[u8], limits: &HeadLimits) -> Result<Option<Raw>, HeadError> {
@@ -215,11 +205,7 @@ impl HeadReader {
             self.line += taken;
             at += taken;
             if self.line > limits.max_line {
-                return Err(if self.lines == 0 {
-                    HeadError::StartLineTooLong
-                } else {
-                    HeadError::FieldTooLong
-                });
+                return Err(if self.lines == 0 { HeadError::StartLineTooLong } else { HeadError::FieldTooLong });
             }
             if newline.is_none() {
                 return Ok(None);
@@ -249,10 +235,7 @@ impl HeadReader {
             kept.extend_from_slice(tail);
             Bytes::from(kept)
         };
-        Raw {
-            bytes,
-            fields: lines.saturating_sub(1),
-        }
+        Raw { bytes, fields: lines.saturating_sub(1) }
     }
 }
 
@@ -260,12 +243,7 @@ fn parse_request(raw: Raw) -> Result<RequestHead, HeadError> {
     with_slots(raw.fields, |slots| {
         let mut parsed = httparse::Request::new(slots);
         let status = parsed.parse(&raw.bytes).map_err(|error| malformed(error, &raw.bytes))?;
-        let httparse::Request {
-            method: Some(method),
-            path: Some(target),
-            version: Some(minor),
-            headers,
-        } = parsed
+        let httparse::Request { method: Some(method), path: Some(target), version: Some(minor), headers } = parsed
         else {
             return Err(INCOMPLETE);
         };
@@ -285,13 +263,7 @@ fn parse_response(raw: Raw) -> Result<ResponseHead, HeadError> {
     with_slots(raw.fields, |slots| {
         let mut parsed = httparse::Response::new(slots);
         let status = parsed.parse(&raw.bytes).map_err(|error| malformed(error, &raw.bytes))?;
-        let httparse::Response {
-            code: Some(code),
-            version: Some(minor),
-            headers,
-            ..
-        } = parsed
-        else {
+        let httparse::Response { code: Some(code), version: Some(minor), headers, .. } = parsed else {
             return Err(INCOMPLETE);
         };
         if status != httparse::Status::Complete(raw.bytes.len()) {
@@ -324,9 +296,7 @@ fn parse_target(target: &str, head: &Bytes) -> Result<PathAndQuery, HeadError> {
     is_origin_form
         .then(|| PathAndQuery::from_maybe_shared(head.slice_ref(target.as_bytes())).ok())
         .flatten()
-        .ok_or_else(|| HeadError::Target {
-            got: excerpt(target.as_bytes()),
-        })
+        .ok_or_else(|| HeadError::Target { got: excerpt(target.as_bytes()) })
 }
 
 /// The header values share the head's storage: one allocation for all of them.

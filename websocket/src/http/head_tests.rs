@@ -24,15 +24,9 @@ fn drip(input: &[u8], limits: &HeadLimits) -> (usize, Result<Option<RequestHead>
 fn a_head_is_the_same_in_one_piece_and_in_bytes() {
     let mut input = [HEAD, b"rest"].concat();
     let mut rest = input.as_slice();
-    let whole = HeadReader::requests()
-        .request(&mut rest, &HeadLimits::default())
-        .unwrap()
-        .unwrap();
+    let whole = HeadReader::requests().request(&mut rest, &HeadLimits::default()).unwrap().unwrap();
     assert_eq!(rest, b"rest");
-    assert_eq!(
-        (whole.method.as_str(), whole.target.as_str(), whole.version),
-        ("GET", "/a?b", Version::HTTP_11)
-    );
+    assert_eq!((whole.method.as_str(), whole.target.as_str(), whole.version), ("GET", "/a?b", Version::HTTP_11));
     assert_eq!(whole.headers["host"], "x");
     assert_eq!(whole.headers["x-empty"], "");
     assert_eq!(whole.headers.get_all("x-two").iter().collect::<Vec<_>>(), ["1", "2"]);
@@ -45,15 +39,8 @@ fn a_head_is_the_same_in_one_piece_and_in_bytes() {
 #[test]
 fn bare_line_feeds_and_a_leading_empty_line_are_read() {
     let mut reader = HeadReader::requests();
-    assert!(
-        read(&mut reader, b"\r\n\r\nGET / HTTP/1.1\nHost: x\n\n")
-            .unwrap()
-            .is_some()
-    );
-    assert!(matches!(
-        read(&mut reader, b"\r\n\r\n\r\n"),
-        Err(HeadError::NotHttp { .. })
-    ));
+    assert!(read(&mut reader, b"\r\n\r\nGET / HTTP/1.1\nHost: x\n\n").unwrap().is_some());
+    assert!(matches!(read(&mut reader, b"\r\n\r\n\r\n"), Err(HeadError::NotHttp { .. })));
 }
 
 #[test]
@@ -64,31 +51,20 @@ fn what_is_no_method_is_refused_at_its_first_wrong_byte() {
         (b" GET / HTTP/1.1", 1, " "),
         (b"G\0T / HTTP/1.1", 2, r"G\x00"),
         (b"hello\r\n", 6, r"hello\r"),
-        (
-            b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
-            25,
-            "AAAAAAAAAAAAAAAAAAAAAAAAA",
-        ),
+        (b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", 25, "AAAAAAAAAAAAAAAAAAAAAAAAA"),
         (b"\xff", 1, r"\xff"),
     ] {
         let (at, outcome) = drip(input, &HeadLimits::default());
         assert_eq!(at, taken, "{input:?}");
         assert_eq!(outcome.unwrap_err(), HeadError::NotHttp { got: got.into() });
-        assert_eq!(
-            read(&mut HeadReader::requests(), input).unwrap_err(),
-            HeadError::NotHttp { got: got.into() }
-        );
+        assert_eq!(read(&mut HeadReader::requests(), input).unwrap_err(), HeadError::NotHttp { got: got.into() });
     }
 }
 
 #[test]
 fn what_is_no_http_response_is_refused_at_its_first_wrong_byte() {
     // T62
-    for (input, got) in [
-        (&b"SSH-2.0-x\r\n"[..], "S"),
-        (b"HTTP/2 200\r\n", "HTTP/2"),
-        (b"\r\nHTTP/1.1", r"\r"),
-    ] {
+    for (input, got) in [(&b"SSH-2.0-x\r\n"[..], "S"), (b"HTTP/2 200\r\n", "HTTP/2"), (b"\r\nHTTP/1.1", r"\r")] {
         let outcome = HeadReader::responses().response(&mut &*input, &HeadLimits::default());
         assert_eq!(outcome.unwrap_err(), HeadError::NotHttp { got: got.into() });
     }
@@ -97,11 +73,7 @@ fn what_is_no_http_response_is_refused_at_its_first_wrong_byte() {
 #[test]
 fn every_limit_is_exact_and_enforced_without_a_blank_line() {
     // T3, T4
-    let limits = HeadLimits {
-        max_bytes: 200,
-        max_line: 60,
-        max_headers: 8,
-    };
+    let limits = HeadLimits { max_bytes: 200, max_line: 60, max_headers: 8 };
     let line = |length: usize| format!("X: {}\r\n", "a".repeat(length - 5));
     let start = "GET / HTTP/1.1\r\n"; // 16 bytes
     for (input, outcome) in [
@@ -109,27 +81,15 @@ fn every_limit_is_exact_and_enforced_without_a_blank_line() {
         (format!("{start}{}\r\n", line(61)), Some(HeadError::FieldTooLong)),
         (format!("{start}{}", "X".repeat(61)), Some(HeadError::FieldTooLong)),
         (format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(44)), None),
-        (
-            format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(45)),
-            Some(HeadError::StartLineTooLong),
-        ),
+        (format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(45)), Some(HeadError::StartLineTooLong)),
         (format!("GET /{}", "a".repeat(56)), Some(HeadError::StartLineTooLong)),
         (format!("{start}{}\r\n", line(6).repeat(8)), None),
         (format!("{start}{}", line(6).repeat(9)), Some(HeadError::TooManyHeaders)),
         (format!("{start}{}{}\r\n", line(60).repeat(3), ""), None), // 198
         (format!("{start}{}{}\r\n", line(60).repeat(2), line(52)), None),
-        (
-            format!("{start}{}{}{}\r\n", line(60).repeat(2), line(52), line(10)),
-            None,
-        ), // 200
-        (
-            format!("{start}{}{}{}\r\n", line(60).repeat(2), line(52), line(11)),
-            Some(HeadError::TooLarge),
-        ),
-        (
-            format!("{start}{}", "X: a\r\nY".repeat(200)),
-            Some(HeadError::TooManyHeaders),
-        ),
+        (format!("{start}{}{}{}\r\n", line(60).repeat(2), line(52), line(10)), None), // 200
+        (format!("{start}{}{}{}\r\n", line(60).repeat(2), line(52), line(11)), Some(HeadError::TooLarge)),
+        (format!("{start}{}", "X: a\r\nY".repeat(200)), Some(HeadError::TooManyHeaders)),
     ] {
         let whole = HeadReader::requests().request(&mut input.as_bytes(), &limits);
         assert_eq!(whole.as_ref().err(), outcome.as_ref(), "{input}");
@@ -141,10 +101,7 @@ fn every_limit_is_exact_and_enforced_without_a_blank_line() {
 #[test]
 fn an_endless_header_is_refused_within_the_limit() {
     // T3
-    let limits = HeadLimits {
-        max_line: usize::MAX,
-        ..HeadLimits::default()
-    };
+    let limits = HeadLimits { max_line: usize::MAX, ..HeadLimits::default() };
     let input = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'A'; 100_000]].concat();
     let (taken, outcome) = drip(&input, &limits);
     assert_eq!((taken, outcome.unwrap_err()), (16 * 1024 + 1, HeadError::TooLarge));
@@ -157,12 +114,7 @@ fn each_byte_of_a_dripping_head_is_scanned_once() {
     let input = format!("GET / HTTP/1.1\r\n{field}{field}\r\n");
     let mut reader = HeadReader::requests();
     for at in 0..input.len() - 1 {
-        assert!(
-            reader
-                .request(&mut &input.as_bytes()[at..=at], &HeadLimits::default())
-                .unwrap()
-                .is_none()
-        );
+        assert!(reader.request(&mut &input.as_bytes()[at..=at], &HeadLimits::default()).unwrap().is_none());
         let newlines = input[..=at].matches('\n').count();
         let unfinished = at + 1 - input[..=at].rfind('\n').map_or(0, |newline| newline + 1);
         assert_eq!((reader.lines, reader.line), (newlines, unfinished));

@@ -45,29 +45,13 @@ impl Request {
     /// The answer a server gives to that text: 400 also when the request is incomplete.
     pub fn parse(mut text: &[u8]) -> Result<Self, Response> {
         let whole = Connection::new(None, Limits::default()).feed(&mut text)?;
-        whole.ok_or_else(|| {
-            Response::error(
-                StatusCode::BAD_REQUEST,
-                "expected a whole request, but its end is missing",
-            )
-        })
+        whole
+            .ok_or_else(|| Response::error(StatusCode::BAD_REQUEST, "expected a whole request, but its end is missing"))
     }
 
     pub(super) fn new(head: RequestHead, peer: Option<Address>) -> Self {
-        let RequestHead {
-            method,
-            target,
-            version,
-            headers,
-        } = head;
-        Self {
-            method,
-            target,
-            version,
-            headers,
-            body: Vec::new(),
-            peer,
-        }
+        let RequestHead { method, target, version, headers } = head;
+        Self { method, target, version, headers, body: Vec::new(), peer }
     }
 
     /// Appends to the body; the connection has checked its length.
@@ -106,8 +90,7 @@ impl Request {
 
     /// The first value of that name in the query.
     pub fn query_value(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.query_pairs()
-            .find_map(|(key, value)| (key == name).then_some(value))
+        self.query_pairs().find_map(|(key, value)| (key == name).then_some(value))
     }
 
     /// HTTP/1.0 or HTTP/1.1.
@@ -122,21 +105,13 @@ impl Request {
 
     /// The first value of a header field, if it is UTF-8. Names are found in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .get(name)
-            .and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
+        self.headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
     }
 
     /// The first cookie of that name; as it was sent, quotes included (RFC 6265, 5.4).
     pub fn cookie(&self, name: &str) -> Option<&str> {
-        let lines = self
-            .headers
-            .get_all(header::COOKIE)
-            .iter()
-            .filter_map(|line| line.to_str().ok());
-        let mut pairs = lines
-            .flat_map(|line| line.split(';'))
-            .filter_map(|pair| pair.split_once('='));
+        let lines = self.headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+        let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
         pairs.find_map(|(key, value)| (key.trim() == name).then_some(value.trim()))
     }
 
@@ -192,10 +167,7 @@ mod tests {
     #[test]
     fn segments_are_decoded_one_by_one() {
         let request = get("/a%2Fb/%FF/../", "");
-        assert_eq!(
-            request.path_segments().collect::<Vec<_>>(),
-            ["a/b", "\u{fffd}", "..", ""]
-        );
+        assert_eq!(request.path_segments().collect::<Vec<_>>(), ["a/b", "\u{fffd}", "..", ""]);
         assert_eq!(get("/", "").path_segments().collect::<Vec<_>>(), [""]);
     }
 
@@ -203,11 +175,7 @@ mod tests {
     fn the_query_is_decoded_and_repeated_names_are_kept() {
         let request = get("/?foo=bar&moo=23&moo=44&e&x=%26+%3D", "");
         assert_eq!(request.query(), Some("foo=bar&moo=23&moo=44&e&x=%26+%3D"));
-        let moo: Vec<_> = request
-            .query_pairs()
-            .filter(|(name, _)| name == "moo")
-            .map(|(_, value)| value)
-            .collect();
+        let moo: Vec<_> = request.query_pairs().filter(|(name, _)| name == "moo").map(|(_, value)| value).collect();
         assert_eq!(moo, ["23", "44"]);
         assert_eq!(request.query_value("x").as_deref(), Some("& ="));
         assert_eq!(request.query_value("e").as_deref(), Some(""));
@@ -242,11 +210,7 @@ mod tests {
             ("", None),
         ] {
             let request = get("/", &format!("X-Forwarded-For: 9.9.9.9, {text}\r\n"));
-            assert_eq!(
-                request.forwarded_for(1).map(|ip| ip.to_string()).as_deref(),
-                ip,
-                "{text}"
-            );
+            assert_eq!(request.forwarded_for(1).map(|ip| ip.to_string()).as_deref(), ip, "{text}");
         }
     }
 
@@ -261,11 +225,7 @@ mod tests {
             ("1.0", "Connection: keep-alive, close\r\n", false),
         ] {
             let request = format!("GET / HTTP/{version}\r\nHost: a\r\n{fields}\r\n");
-            assert_eq!(
-                Request::parse(request.as_bytes()).unwrap().keep_alive(),
-                kept,
-                "{request}"
-            );
+            assert_eq!(Request::parse(request.as_bytes()).unwrap().keep_alive(), kept, "{request}");
         }
     }
 }

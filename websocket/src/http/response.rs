@@ -30,28 +30,17 @@ pub struct Response {
 impl Response {
     /// An answer without a body.
     pub fn new(status: StatusCode) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: Bytes::new(),
-            close: false,
-        }
+        Self { status, headers: Vec::new(), body: Bytes::new(), close: false }
     }
 
     /// 200 with a text in UTF-8.
     pub fn text(body: impl Into<String>) -> Self {
-        Self::with_body(
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-            Bytes::from(body.into()),
-        )
+        Self::with_body(HeaderValue::from_static("text/plain; charset=utf-8"), Bytes::from(body.into()))
     }
 
     /// 200 with a page of HTML in UTF-8.
     pub fn html(body: impl Into<String>) -> Self {
-        Self::with_body(
-            HeaderValue::from_static("text/html; charset=utf-8"),
-            Bytes::from(body.into()),
-        )
+        Self::with_body(HeaderValue::from_static("text/html; charset=utf-8"), Bytes::from(body.into()))
     }
 
     /// 200 with bytes of any type. `Bytes::from_static` and clones of one `Bytes` are not copied until they are sent.
@@ -60,10 +49,7 @@ impl Response {
     ///
     /// When the content type is no header value.
     pub fn bytes(content_type: &str, body: impl Into<Bytes>) -> Result<Self, InvalidHeader> {
-        Ok(Self::with_body(
-            header_value(&header::CONTENT_TYPE, content_type)?,
-            body.into(),
-        ))
+        Ok(Self::with_body(header_value(&header::CONTENT_TYPE, content_type)?, body.into()))
     }
 
     /// 404 with a text.
@@ -183,11 +169,7 @@ impl Response {
     }
 
     fn with_body(content_type: HeaderValue, body: Bytes) -> Self {
-        Self {
-            body,
-            ..Self::new(StatusCode::OK)
-        }
-        .with_header((header::CONTENT_TYPE, content_type))
+        Self { body, ..Self::new(StatusCode::OK) }.with_header((header::CONTENT_TYPE, content_type))
     }
 
     /// Adds a field of the library's own, beyond doubt.
@@ -241,10 +223,7 @@ pub(crate) fn header_name(name: &str) -> Result<HeaderName, InvalidHeader> {
 }
 
 pub(crate) fn header_value(name: &HeaderName, value: &str) -> Result<HeaderValue, InvalidHeader> {
-    let invalid = |_| InvalidHeader::Value {
-        name: name.clone(),
-        value: excerpt(value.as_bytes()),
-    };
+    let invalid = |_| InvalidHeader::Value { name: name.clone(), value: excerpt(value.as_bytes()) };
     HeaderValue::from_bytes(value.as_bytes()).map_err(invalid)
 }
 

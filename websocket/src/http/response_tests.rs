@@ -10,20 +10,10 @@ fn encoded(response: &Response, head_only: bool, keep_alive: bool) -> String {
 fn a_response_tells_its_length_and_what_becomes_of_the_connection() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 5\r\nConnection: ";
     let response = Response::text("hello");
-    assert_eq!(
-        encoded(&response, false, true),
-        format!("{head}keep-alive\r\n\r\nhello")
-    );
+    assert_eq!(encoded(&response, false, true), format!("{head}keep-alive\r\n\r\nhello"));
     assert_eq!(encoded(&response, false, false), format!("{head}close\r\n\r\nhello"));
-    assert_eq!(
-        encoded(&response, true, true),
-        format!("{head}keep-alive\r\n\r\n"),
-        "HEAD"
-    );
-    assert_eq!(
-        encoded(&response.close(), false, true),
-        format!("{head}close\r\n\r\nhello")
-    );
+    assert_eq!(encoded(&response, true, true), format!("{head}keep-alive\r\n\r\n"), "HEAD");
+    assert_eq!(encoded(&response.close(), false, true), format!("{head}close\r\n\r\nhello"));
 }
 
 #[test]
@@ -51,39 +41,23 @@ fn line_ends_in_headers_are_refused_at_construction() {
         assert!(Response::text("").add_header("X-A", value).is_err());
     }
     for name in ["", "a b", "a:", "a\r\nb", "é"] {
-        assert!(
-            matches!(Response::text("").header(name, "x"), Err(InvalidHeader::Name(_))),
-            "{name:?}"
-        );
+        assert!(matches!(Response::text("").header(name, "x"), Err(InvalidHeader::Name(_))), "{name:?}");
     }
 }
 
 #[test]
 fn framing_headers_belong_to_the_encoder() {
     for name in ["Content-Length", "transfer-encoding", "CONNECTION"] {
-        assert!(
-            matches!(Response::text("").header(name, "x"), Err(InvalidHeader::Reserved(_))),
-            "{name}"
-        );
+        assert!(matches!(Response::text("").header(name, "x"), Err(InvalidHeader::Reserved(_))), "{name}");
     }
 }
 
 #[test]
 fn header_replaces_and_add_header_adds() {
     let response = Response::text("").header("content-type", "a/b").unwrap();
-    let response = response
-        .add_header("Set-Cookie", "a=1")
-        .unwrap()
-        .add_header("Set-Cookie", "b=2")
-        .unwrap();
-    let names: Vec<_> = response
-        .headers()
-        .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
-        .collect();
-    assert_eq!(
-        names,
-        [("content-type", "a/b"), ("set-cookie", "a=1"), ("set-cookie", "b=2")]
-    );
+    let response = response.add_header("Set-Cookie", "a=1").unwrap().add_header("Set-Cookie", "b=2").unwrap();
+    let names: Vec<_> = response.headers().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    assert_eq!(names, [("content-type", "a/b"), ("set-cookie", "a=1"), ("set-cookie", "b=2")]);
 }
 
 #[test]
@@ -94,10 +68,7 @@ fn an_error_closes_and_is_no_page() {
         text.contains("Content-Type: text/plain") && text.contains("X-Content-Type-Options: nosniff\r\n"),
         "{text}"
     );
-    assert!(
-        text.contains("Connection: close\r\n") && text.ends_with("\r\n\r\nexpected <b>\n"),
-        "{text}"
-    );
+    assert!(text.contains("Connection: close\r\n") && text.ends_with("\r\n\r\nexpected <b>\n"), "{text}");
 }
 
 #[test]

@@ -57,10 +57,7 @@ impl ClosePayload {
     /// [`InvalidCloseCode`] unless the code is 1000..=1003, 1007..=1014 or 3000..=4999.
     pub fn new(close: Option<(u16, &str)>) -> Result<Self, InvalidCloseCode> {
         match close {
-            None => Ok(Self {
-                bytes: [0; MAX_CONTROL_PAYLOAD],
-                length: 0,
-            }),
+            None => Ok(Self { bytes: [0; MAX_CONTROL_PAYLOAD], length: 0 }),
             Some((code, reason)) if is_sendable(code) => Ok(Self::with(code, reason)),
             Some((code, _)) => Err(InvalidCloseCode(code)),
         }
@@ -79,10 +76,7 @@ impl ClosePayload {
         let mut bytes = [0; MAX_CONTROL_PAYLOAD];
         bytes[..2].copy_from_slice(&code.to_be_bytes());
         bytes[2..2 + end].copy_from_slice(&reason.as_bytes()[..end]);
-        Self {
-            bytes,
-            length: 2 + end as u8,
-        }
+        Self { bytes, length: 2 + end as u8 }
     }
 }
 
@@ -94,10 +88,7 @@ impl From<FrameError> for ClosePayload {
         // Every message fits and is ASCII (tested); one that did not would be cut.
         let _ = write!(rest, "{error}");
         let unused = rest.len();
-        Self::with(
-            error.close_code(),
-            std::str::from_utf8(&text[..MAX_REASON - unused]).unwrap_or_default(),
-        )
+        Self::with(error.close_code(), std::str::from_utf8(&text[..MAX_REASON - unused]).unwrap_or_default())
     }
 }
 
@@ -109,9 +100,7 @@ impl AsRef<[u8]> for ClosePayload {
 
 impl fmt::Debug for ClosePayload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ClosePayload")
-            .field(&CloseFrame::parse(self.as_bytes()))
-            .finish()
+        f.debug_tuple("ClosePayload").field(&CloseFrame::parse(self.as_bytes())).finish()
     }
 }
 
@@ -153,10 +142,7 @@ mod tests {
     fn malformed_close_payloads_are_refused() {
         assert_eq!(CloseFrame::parse(b""), Ok(None));
         assert_eq!(CloseFrame::parse(b"\x03"), Err(FrameError::ClosePayloadLength));
-        assert_eq!(
-            CloseFrame::parse(b"\x03\xe8\xed\xa0\x80"),
-            Err(FrameError::InvalidCloseReason)
-        );
+        assert_eq!(CloseFrame::parse(b"\x03\xe8\xed\xa0\x80"), Err(FrameError::InvalidCloseReason));
         assert_eq!(CloseFrame::parse(b"\x03\xe8\xc3"), Err(FrameError::InvalidCloseReason));
     }
 
@@ -174,15 +160,9 @@ mod tests {
 
     #[test]
     fn a_frame_error_becomes_its_own_close() {
-        let error = FrameError::FrameTooBig {
-            length: u64::MAX,
-            limit: usize::MAX,
-        };
+        let error = FrameError::FrameTooBig { length: u64::MAX, limit: usize::MAX };
         let payload = ClosePayload::from(error);
-        let close = CloseFrame {
-            code: 1009,
-            reason: &error.to_string(),
-        };
+        let close = CloseFrame { code: 1009, reason: &error.to_string() };
         assert_eq!(CloseFrame::parse(payload.as_bytes()), Ok(Some(close)));
     }
 }

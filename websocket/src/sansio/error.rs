@@ -83,10 +83,9 @@ impl fmt::Display for FrameError {
             }
             Self::Unmasked => f.write_str("expected a masked frame from the client, got an unmasked one"),
             Self::Masked => f.write_str("expected an unmasked frame from the server, got a masked one"),
-            Self::LengthNotMinimal(n) => write!(
-                f,
-                "expected the payload length in its shortest form, got {n} in a longer one"
-            ),
+            Self::LengthNotMinimal(n) => {
+                write!(f, "expected the payload length in its shortest form, got {n} in a longer one")
+            }
             Self::LengthTopBit => f.write_str("expected a payload length below 2^63, got a larger one"),
             Self::NothingToContinue => f.write_str("expected a new message, got a continuation frame"),
             Self::MessageUnfinished(opcode) => write!(f, "expected a continuation frame, got a new {opcode} message"),
@@ -114,10 +113,7 @@ mod tests {
             FrameError::ControlTooLong(OpCode::Close),
             FrameError::LengthNotMinimal(u64::MAX),
             FrameError::MessageUnfinished(OpCode::Binary),
-            FrameError::FrameTooBig {
-                length: u64::MAX,
-                limit: usize::MAX,
-            },
+            FrameError::FrameTooBig { length: u64::MAX, limit: usize::MAX },
             FrameError::InflatedTooBig(usize::MAX),
             FrameError::InvalidCloseCode(u16::MAX),
             FrameError::Unmasked,

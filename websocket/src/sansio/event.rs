@@ -35,11 +35,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_message: 1 << 20,
-            max_frame: 1 << 20,
-            max_fragments: 1024,
-        }
+        Self { max_message: 1 << 20, max_frame: 1 << 20, max_fragments: 1024 }
     }
 }
 

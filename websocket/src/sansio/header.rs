@@ -180,16 +180,7 @@ impl Header {
         } else {
             ([0; 4], used)
         };
-        Ok(Some((
-            Self {
-                fin,
-                rsv1,
-                opcode,
-                length,
-                key,
-            },
-            used,
-        )))
+        Ok(Some((Self { fin, rsv1, opcode, length, key }, used)))
     }
 }
 
@@ -275,12 +266,7 @@ impl Small {
             Role::Server => (*rest.first_chunk()?, header + 4),
             Role::Client => ([0; 4], header),
         };
-        Some(Self {
-            text: first == TEXT,
-            header,
-            length,
-            key,
-        })
+        Some(Self { text: first == TEXT, header, length, key })
     }
 }
 
@@ -304,11 +290,7 @@ mod tests {
                 };
                 assert_eq!(Header::parse(&buf[..used], role, true), Ok(Some((header, used))));
                 for short in 0..used {
-                    assert_eq!(
-                        Header::parse(&buf[..short], role, true),
-                        Ok(None),
-                        "{short} of {used} bytes"
-                    );
+                    assert_eq!(Header::parse(&buf[..short], role, true), Ok(None), "{short} of {used} bytes");
                 }
             }
         }
@@ -326,10 +308,7 @@ mod tests {
                     let (header, used) = Header::parse(&bytes, role, false).unwrap().unwrap();
                     let opcode = if small.text { OpCode::Text } else { OpCode::Binary };
                     assert_eq!((header.fin, header.opcode, header.rsv1), (true, opcode, false));
-                    assert_eq!(
-                        (used, header.length, header.key),
-                        (small.header, small.length as u64, small.key)
-                    );
+                    assert_eq!((used, header.length, header.key), (small.header, small.length as u64, small.key));
                 }
             }
         }

@@ -86,10 +86,7 @@ mod tests {
     const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
     fn plainly(data: &[u8], key: [u8; 4]) -> Vec<u8> {
-        data.iter()
-            .zip(key.iter().cycle())
-            .map(|(byte, key)| byte ^ key)
-            .collect()
+        data.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect()
     }
 
     #[test]

@@ -26,23 +26,13 @@ pub(super) struct Frame {
 impl Default for Frame {
     /// None yet.
     fn default() -> Self {
-        Self {
-            opcode: OpCode::Continuation,
-            fin: true,
-            key: [0; 4],
-            remaining: 0,
-        }
+        Self { opcode: OpCode::Continuation, fin: true, key: [0; 4], remaining: 0 }
     }
 }
 
 impl Frame {
     pub(super) fn new(header: &Header) -> Self {
-        Self {
-            opcode: header.opcode,
-            fin: header.fin,
-            key: header.key,
-            remaining: header.length,
-        }
+        Self { opcode: header.opcode, fin: header.fin, key: header.key, remaining: header.length }
     }
 
     /// How much of `available` bytes belongs to this frame.
@@ -112,12 +102,8 @@ impl Message {
             (opcode, true) => return Err(FrameError::MessageUnfinished(opcode)),
         };
         if first {
-            *self = Self {
-                open: true,
-                text: header.opcode == OpCode::Text,
-                compressed: header.rsv1,
-                ..Self::default()
-            };
+            *self =
+                Self { open: true, text: header.opcode == OpCode::Text, compressed: header.rsv1, ..Self::default() };
         }
         self.fragments = self.fragments.saturating_add(1);
         if self.fragments > limits.max_fragments.max(1) {
@@ -125,10 +111,7 @@ impl Message {
         }
         let length = usize::try_from(header.length).unwrap_or(usize::MAX);
         if length > limits.max_frame {
-            return Err(FrameError::FrameTooBig {
-                length: header.length,
-                limit: limits.max_frame,
-            });
+            return Err(FrameError::FrameTooBig { length: header.length, limit: limits.max_frame });
         }
         if length > limits.max_message.saturating_sub(self.received) {
             return Err(FrameError::MessageTooBig(limits.max_message));
@@ -143,11 +126,7 @@ impl Message {
         let (piece, rest) = std::mem::take(input).split_at_mut(here);
         *input = rest;
         if matches!(self.body, Body::Nothing) {
-            self.body = if self.text && !self.compressed {
-                Body::Text(String::new())
-            } else {
-                Body::Bytes(Vec::new())
-            };
+            self.body = if self.text && !self.compressed { Body::Text(String::new()) } else { Body::Bytes(Vec::new()) };
         }
         for block in piece.chunks_mut(BLOCK) {
             frame.unmask(block);
@@ -183,9 +162,7 @@ impl Message {
         let Some(inflater) = inflater else {
             return Err(FrameError::CorruptDeflate);
         };
-        let inflated = inflater
-            .inflate(payload, limits.max_message)
-            .map_err(|error| inflate_error(error, limits))?;
+        let inflated = inflater.inflate(payload, limits.max_message).map_err(|error| inflate_error(error, limits))?;
         self.body = Body::Bytes(inflated);
         Ok(())
     }
@@ -228,11 +205,7 @@ impl Message {
 
     /// What [`Message::inflate_chunk`] made last.
     pub(super) fn chunk(&self) -> &[u8] {
-        if let Body::Bytes(chunk) = &self.body {
-            chunk
-        } else {
-            &[]
-        }
+        if let Body::Bytes(chunk) = &self.body { chunk } else { &[] }
     }
 
     /// Bytes of heap memory held.
@@ -254,9 +227,7 @@ impl Message {
 pub(super) fn data_event(text: bool, payload: &[u8]) -> Result<Event<'_>, FrameError> {
     if text {
         // RFC 6455, 8.1: a text message that is not UTF-8 MUST fail the connection.
-        basic::from_utf8(payload)
-            .map(Event::Text)
-            .map_err(|_| FrameError::InvalidText)
+        basic::from_utf8(payload).map(Event::Text).map_err(|_| FrameError::InvalidText)
     } else {
         Ok(Event::Binary(payload))
     }

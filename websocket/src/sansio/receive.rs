@@ -116,7 +116,7 @@ impl Receiver {
     /// # Errors
     ///
     /// [`FrameError`] tells what the peer did wrong. The connection is to be failed with it.
-    #[inline]
+    #[inline(always)] // the caller's loop is the hot path of a server
     pub fn next<'s, 'd: 's>(&'s mut self, input: &mut &'d mut [u8]) -> Result<Option<Event<'s>>, FrameError> {
         if self.phase == Phase::Idle {
             if input.is_empty() {
@@ -149,6 +149,12 @@ impl Receiver {
     /// what that inflates to. What an inflater itself holds is not counted.
     pub fn buffered(&self) -> usize {
         self.message.buffered() + self.control.capacity()
+    }
+
+    /// Whether nothing has begun: without more input, [`next`](Self::next) would only say `None`.
+    #[inline]
+    pub fn is_between_messages(&self) -> bool {
+        self.phase == Phase::Idle
     }
 
     #[cold]
@@ -246,9 +252,7 @@ impl Receiver {
         }
         if self.message.streamed {
             self.phase = Phase::FrameBegin;
-            return Ok(first.then_some(Found::Event(Event::Begin {
-                text: self.message.text,
-            })));
+            return Ok(first.then_some(Found::Event(Event::Begin { text: self.message.text })));
         }
         self.phase = Phase::Payload;
         if !(first && header.fin && whole) {
@@ -257,8 +261,7 @@ impl Receiver {
         let payload = self.frame.take(input);
         self.message.open = false;
         if header.rsv1 {
-            self.message
-                .inflate(payload, self.inflater.as_deref_mut(), &self.limits)?;
+            self.message.inflate(payload, self.inflater.as_deref_mut(), &self.limits)?;
             self.phase = Phase::Delivered;
             return Ok(Some(Found::Message));
         }

@@ -19,25 +19,15 @@ struct Plan {
 fn plan() -> impl Strategy<Value = Plan> {
     let fragment = (0usize..300, proptest::option::of(vec(any::<u8>(), 0..=125)));
     let payload = prop_oneof!["\\PC{0,40}", "[a-d]{0,9}".prop_map(|text| text.repeat(7000))];
-    (any::<bool>(), any::<bool>(), payload, vec(fragment, 0..5)).prop_map(|(text, compressed, payload, fragments)| {
-        Plan {
-            text,
-            compressed,
-            payload,
-            fragments,
-        }
-    })
+    (any::<bool>(), any::<bool>(), payload, vec(fragment, 0..5))
+        .prop_map(|(text, compressed, payload, fragments)| Plan { text, compressed, payload, fragments })
 }
 
 impl Plan {
     /// Appends the frames to `wire`, and what they are to be seen as in either delivery.
     fn write(&self, wire: &mut Vec<u8>, messages: &mut Vec<Seen>, frames: &mut Vec<Seen>) {
         let payload = self.payload.as_bytes();
-        let sent = if self.compressed {
-            deflated(payload)
-        } else {
-            payload.to_vec()
-        };
+        let sent = if self.compressed { deflated(payload) } else { payload.to_vec() };
         let mut first = if self.text { 1 } else { 2 } | if self.compressed { 0x40 } else { 0 };
         let mut rest = &sent[..];
         frames.push(Seen::Begin(self.text));
@@ -46,11 +36,7 @@ impl Plan {
             rest = later;
             wire.extend(frame(first, now));
             first = 0;
-            frames.extend([
-                Seen::FrameBegin(now.len() as u64),
-                Seen::Data(now.into()),
-                Seen::FrameEnd,
-            ]);
+            frames.extend([Seen::FrameBegin(now.len() as u64), Seen::Data(now.into()), Seen::FrameEnd]);
             if let Some(ping) = ping {
                 wire.extend(frame(0x89, ping));
                 messages.push(Seen::Ping(ping.clone()));
@@ -58,29 +44,14 @@ impl Plan {
             }
         }
         wire.extend(frame(0x80 | first, rest));
-        frames.extend([
-            Seen::FrameBegin(rest.len() as u64),
-            Seen::Data(rest.into()),
-            Seen::FrameEnd,
-            Seen::End,
-        ]);
-        messages.push(if self.text {
-            Seen::Text(self.payload.clone())
-        } else {
-            Seen::Binary(payload.into())
-        });
+        frames.extend([Seen::FrameBegin(rest.len() as u64), Seen::Data(rest.into()), Seen::FrameEnd, Seen::End]);
+        messages.push(if self.text { Seen::Text(self.payload.clone()) } else { Seen::Binary(payload.into()) });
     }
 }
 
 /// Everything a receiver says to `wire`, cut at these places.
 fn see(delivery: Delivery, wire: &[u8], cuts: &[Index]) -> (Vec<Seen>, Result<(), FrameError>) {
-    let mut receiver = inflating(
-        Limits {
-            max_message: 200_000,
-            ..Limits::default()
-        },
-        delivery,
-    );
+    let mut receiver = inflating(Limits { max_message: 200_000, ..Limits::default() }, delivery);
     let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).collect();
     cuts.push(wire.len());
     cuts.sort_unstable();
@@ -97,10 +68,7 @@ fn see(delivery: Delivery, wire: &[u8], cuts: &[Index]) -> (Vec<Seen>, Result<()
 
 /// All data of a message as one: pieces are cut as the input is, and inflation does not keep to frames.
 fn data(seen: &[Seen]) -> Vec<u8> {
-    seen.iter()
-        .flat_map(|seen| if let Seen::Data(data) = seen { &data[..] } else { &[] })
-        .copied()
-        .collect()
+    seen.iter().flat_map(|seen| if let Seen::Data(data) = seen { &data[..] } else { &[] }).copied().collect()
 }
 
 fn without_data(seen: Vec<Seen>) -> Vec<Seen> {

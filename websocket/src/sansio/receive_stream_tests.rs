@@ -22,14 +22,7 @@ fn with_compression_rsv1_is_still_wrong_on_continuations_and_control_frames() {
 
 #[test]
 fn streamed_messages_come_frame_by_frame() {
-    let wire = [
-        frame(1, b"Hel"),
-        frame(0x89, b"!"),
-        frame(0, b""),
-        frame(0x80, b"lo"),
-        frame(0x82, b""),
-    ]
-    .concat();
+    let wire = [frame(1, b"Hel"), frame(0x89, b"!"), frame(0, b""), frame(0x80, b"lo"), frame(0x82, b"")].concat();
     let streaming = || {
         let mut receiver = server();
         receiver.set_delivery(Delivery::Frames);
@@ -63,12 +56,7 @@ fn a_change_of_delivery_waits_for_the_next_message() {
     receiver.set_delivery(Delivery::Frames);
     feed(&mut receiver, &[frame(0x80, b"b"), frame(2, b"c")].concat(), &mut seen).unwrap();
     receiver.set_delivery(Delivery::Messages);
-    feed(
-        &mut receiver,
-        &[frame(0x80, b"d"), frame(0x81, b"e")].concat(),
-        &mut seen,
-    )
-    .unwrap();
+    feed(&mut receiver, &[frame(0x80, b"d"), frame(0x81, b"e")].concat(), &mut seen).unwrap();
     assert_eq!(seen[..3], [text("ab"), Seen::Begin(false), Seen::FrameBegin(1)]);
     assert_eq!(seen[seen.len() - 2..], [Seen::End, text("e")]);
 }
@@ -102,10 +90,7 @@ fn corrupt_and_truncated_deflate_is_1007_in_both_deliveries() {
             let error = see_with(receiver, &frame(0xc2, payload)).unwrap_err();
             assert_eq!((error, error.close_code()), (FrameError::CorruptDeflate, 1007));
         }
-        let not_text = see_with(
-            || inflating(Limits::default(), delivery),
-            &frame(0xc1, &deflated(&[0xff; 100])),
-        );
+        let not_text = see_with(|| inflating(Limits::default(), delivery), &frame(0xc1, &deflated(&[0xff; 100])));
         assert_eq!(not_text, Err(FrameError::InvalidText));
     }
 }

@@ -52,14 +52,7 @@ fn binary(bytes: &[u8]) -> Seen {
 /// A client's frame; `first` is its first byte.
 pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut header = [0; 14];
-    let length = encode_header(
-        &mut header,
-        false,
-        false,
-        OpCode::Continuation,
-        payload.len(),
-        Some(KEY),
-    );
+    let length = encode_header(&mut header, false, false, OpCode::Continuation, payload.len(), Some(KEY));
     header[0] = first;
     let mut frame = header[..length].to_vec();
     copy_masked(&mut frame, payload, KEY);
@@ -99,12 +92,8 @@ fn see(wire: &[u8]) -> Result<Vec<Seen>, FrameError> {
 }
 
 fn agreed(takeover: bool) -> Agreed {
-    let options = DeflateOptions {
-        client_no_context_takeover: !takeover,
-        threshold: 0,
-        level: 6,
-        ..DeflateOptions::default()
-    };
+    let options =
+        DeflateOptions { client_no_context_takeover: !takeover, threshold: 0, level: 6, ..DeflateOptions::default() };
     accept_offer(["permessage-deflate"], &options).unwrap().0
 }
 
@@ -126,12 +115,7 @@ pub(super) fn deflated(payload: &[u8]) -> Vec<u8> {
 fn the_examples_of_the_rfc_are_read() {
     let mut seen = Vec::new();
     let mut client = Receiver::new(Role::Client, Limits::default());
-    feed(
-        &mut client,
-        b"\x81\x05Hello\x01\x03Hel\x80\x02lo\x89\x05Hello",
-        &mut seen,
-    )
-    .unwrap();
+    feed(&mut client, b"\x81\x05Hello\x01\x03Hel\x80\x02lo\x89\x05Hello", &mut seen).unwrap();
     assert_eq!(seen, [text("Hello"), text("Hello"), Seen::Ping(b"Hello".into())]);
     let masked = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
     assert_eq!(see(masked), Ok(vec![text("Hello"), Seen::Pong(b"Hello".into())]));
@@ -167,11 +151,7 @@ fn violations_are_found_in_the_header_alone() {
         (Role::Server, b"\x8a\xfe", ControlTooLong(OpCode::Pong)),
         (Role::Server, b"\x89\xff", ControlTooLong(OpCode::Ping)),
         (Role::Client, b"\x82\x7e\x00\x7d", LengthNotMinimal(125)),
-        (
-            Role::Client,
-            b"\x82\x7f\x00\x00\x00\x00\x00\x00\xff\xff",
-            LengthNotMinimal(65535),
-        ),
+        (Role::Client, b"\x82\x7f\x00\x00\x00\x00\x00\x00\xff\xff", LengthNotMinimal(65535)),
         (Role::Client, b"\x82\x7f\x80\x00\x00\x00\x00\x00\x00\x00", LengthTopBit),
         (Role::Client, b"\x80\x05", NothingToContinue),
         (Role::Client, b"\x00\x05", NothingToContinue),
@@ -206,10 +186,7 @@ fn a_declared_length_is_judged_at_once_and_never_reserved() {
         let mut header = b"\x82\xff".to_vec();
         header.extend(declared.to_be_bytes());
         header.extend(KEY);
-        let error = FrameError::FrameTooBig {
-            length: declared,
-            limit: 1 << 20,
-        };
+        let error = FrameError::FrameTooBig { length: declared, limit: 1 << 20 };
         assert_eq!(see(&header), Err(error));
         assert_eq!(error.close_code(), 1009);
     }
@@ -229,34 +206,16 @@ fn a_declared_length_is_judged_at_once_and_never_reserved() {
 // T31, P262
 #[test]
 fn fragments_count_against_the_message_limit_together() {
-    let limits = Limits {
-        max_message: 10,
-        max_frame: 8,
-        max_fragments: 100,
-    };
+    let limits = Limits { max_message: 10, max_frame: 8, max_fragments: 100 };
     let limited = || Receiver::new(Role::Server, limits);
     let fits = [frame(2, b"12345678"), frame(0x80, b"90")].concat();
     assert_eq!(see_with(limited, &fits), Ok(vec![binary(b"1234567890")]));
     let over = [frame(2, b"12345678"), frame(0x80, b"901")[..2].to_vec()].concat();
     let error = see_with(limited, &[&over[..], &KEY].concat()).unwrap_err();
     assert_eq!((error, error.close_code()), (FrameError::MessageTooBig(10), 1009));
-    assert_eq!(
-        see_with(limited, &frame(0x82, &[0; 9])),
-        Err(FrameError::FrameTooBig { length: 9, limit: 8 })
-    );
-    let message_only = || {
-        Receiver::new(
-            Role::Server,
-            Limits {
-                max_message: 8,
-                ..Limits::default()
-            },
-        )
-    };
-    assert_eq!(
-        see_with(message_only, &frame(0x82, &[0; 9])),
-        Err(FrameError::MessageTooBig(8))
-    );
+    assert_eq!(see_with(limited, &frame(0x82, &[0; 9])), Err(FrameError::FrameTooBig { length: 9, limit: 8 }));
+    let message_only = || Receiver::new(Role::Server, Limits { max_message: 8, ..Limits::default() });
+    assert_eq!(see_with(message_only, &frame(0x82, &[0; 9])), Err(FrameError::MessageTooBig(8)));
 }
 
 // T30, T31
@@ -277,10 +236,7 @@ fn too_many_fragments_are_refused_even_if_empty() {
 // T34, P263: Autobahn 6.4.3 and 6.4.4.
 #[test]
 fn a_wrong_byte_in_an_unfinished_frame_fails_before_the_rest_arrives() {
-    let whole = frame(
-        1,
-        b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4\x90\x80\x80\x65\x64\x69\x74\x65\x64",
-    );
+    let whole = frame(1, b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4\x90\x80\x80\x65\x64\x69\x74\x65\x64");
     let wrong_at = 6 + 12;
     for delivery in [Delivery::Messages, Delivery::Frames] {
         let mut receiver = server();
@@ -295,16 +251,10 @@ fn a_wrong_byte_in_an_unfinished_frame_fails_before_the_rest_arrives() {
 // T35, P263
 #[test]
 fn text_that_ends_inside_a_character_fails_with_its_last_frame() {
-    let wires = [
-        frame(0x81, b"a\xc3"),
-        [frame(1, b"a\xc3"), frame(0, b""), frame(0x80, b"")].concat(),
-    ];
+    let wires = [frame(0x81, b"a\xc3"), [frame(1, b"a\xc3"), frame(0, b""), frame(0x80, b"")].concat()];
     for wire in wires {
         for delivery in [Delivery::Messages, Delivery::Frames] {
-            assert_eq!(
-                see_with(|| inflating(Limits::default(), delivery), &wire),
-                Err(FrameError::InvalidText)
-            );
+            assert_eq!(see_with(|| inflating(Limits::default(), delivery), &wire), Err(FrameError::InvalidText));
         }
     }
     let split = [frame(1, b"\xf0\x9f"), frame(0, b"\x98"), frame(0x80, b"\x80")].concat();
@@ -314,24 +264,13 @@ fn text_that_ends_inside_a_character_fails_with_its_last_frame() {
 // T36, T37, P264
 #[test]
 fn what_follows_a_close_or_an_error_is_ignored() {
-    let wire = [
-        frame(0x81, b"x"),
-        frame(0x88, b"\x03\xe8bye"),
-        frame(0x89, b""),
-        frame(0x88, b""),
-        vec![0xff; 99],
-    ];
-    assert_eq!(
-        see(&wire.concat()),
-        Ok(vec![text("x"), Seen::Close(Some((1000, "bye".into())))])
-    );
+    let wire = [frame(0x81, b"x"), frame(0x88, b"\x03\xe8bye"), frame(0x89, b""), frame(0x88, b""), vec![0xff; 99]];
+    assert_eq!(see(&wire.concat()), Ok(vec![text("x"), Seen::Close(Some((1000, "bye".into())))]));
     assert_eq!(see(&frame(0x88, b"")), Ok(vec![Seen::Close(None)]));
 
     let unfinished = [frame(1, b"unfinished"), vec![0xff; 2]].concat();
-    for (wire, error) in [
-        (unfinished, FrameError::ReservedOpCode(15)),
-        (frame(0x81, b"\xff"), FrameError::InvalidText),
-    ] {
+    for (wire, error) in [(unfinished, FrameError::ReservedOpCode(15)), (frame(0x81, b"\xff"), FrameError::InvalidText)]
+    {
         let mut receiver = server();
         let mut seen = Vec::new();
         assert_eq!(feed(&mut receiver, &wire, &mut seen), Err(error));
@@ -364,8 +303,7 @@ fn a_receiver_between_messages_owns_no_buffer() {
     for wire in wires {
         for size in [1, 7, wire.len()] {
             let mut seen = Vec::new();
-            wire.chunks(size)
-                .for_each(|piece| feed(&mut receiver, piece, &mut seen).unwrap());
+            wire.chunks(size).for_each(|piece| feed(&mut receiver, piece, &mut seen).unwrap());
             assert!(!seen.is_empty());
             assert_eq!((receiver.buffered(), receiver.phase), (0, Phase::Idle));
         }

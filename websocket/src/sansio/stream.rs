@@ -33,31 +33,19 @@ impl Receiver {
             self.phase = Phase::Header;
             return Ok(Some(Found::Event(Event::FrameEnd)));
         }
-        self.phase = if self.message.compressed {
-            Phase::Tail
-        } else {
-            Phase::FrameEnd
-        };
+        self.phase = if self.message.compressed { Phase::Tail } else { Phase::FrameEnd };
         Ok(None)
     }
 
     /// What is to be told between two pieces of input.
     pub(super) fn stream_due<'d>(&mut self) -> Result<Option<Found<'d>>, FrameError> {
         let (event, phase) = match self.phase {
-            Phase::FrameBegin => (
-                Event::FrameBegin {
-                    length: self.frame.remaining,
-                },
-                Phase::Payload,
-            ),
+            Phase::FrameBegin => (Event::FrameBegin { length: self.frame.remaining }, Phase::Payload),
             Phase::Tail => {
                 let Some(inflater) = self.inflater.as_deref_mut() else {
                     return Err(FrameError::CorruptDeflate);
                 };
-                if self
-                    .message
-                    .inflate_chunk(&self.limits, |chunk| inflater.finish(chunk))?
-                {
+                if self.message.inflate_chunk(&self.limits, |chunk| inflater.finish(chunk))? {
                     self.phase = Phase::FrameEnd;
                 }
                 return Ok((!self.message.chunk().is_empty()).then_some(Found::Chunk));
@@ -85,8 +73,7 @@ impl Receiver {
             let (piece, _) = input.split_at_mut(here);
             self.frame.unmask(piece);
             let mut rest = &*piece;
-            self.message
-                .inflate_chunk(&self.limits, |chunk| inflater.part(&mut rest, chunk))?;
+            self.message.inflate_chunk(&self.limits, |chunk| inflater.part(&mut rest, chunk))?;
             let taken = here - rest.len();
             self.frame.advance(taken);
             self.frame.unmask(&mut piece[taken..]);

@@ -38,11 +38,7 @@ impl Utf8 {
 
     /// Ends the text: an unfinished character is an error now.
     pub(super) fn finish(&mut self) -> Result<(), FrameError> {
-        if self.length == 0 {
-            Ok(())
-        } else {
-            Err(FrameError::InvalidText)
-        }
+        if self.length == 0 { Ok(()) } else { Err(FrameError::InvalidText) }
     }
 
     /// Adds a byte to the carry, and gives the character which that completes.
@@ -129,10 +125,7 @@ mod tests {
             let singly: Vec<&[u8]> = bytes.chunks(1).collect();
             assert_eq!(feed(&singly), Err(3 + at), "{wrong:x?}");
             for cut in 0..=bytes.len() {
-                assert!(
-                    feed(&[&bytes[..cut], &bytes[cut..]]).is_err(),
-                    "{wrong:x?} cut at {cut}"
-                );
+                assert!(feed(&[&bytes[..cut], &bytes[cut..]]).is_err(), "{wrong:x?} cut at {cut}");
             }
         }
     }

@@ -33,10 +33,7 @@ pub struct Contexts(Rc<Spare>);
 #[derive(Default)]
 struct Spare {
     deflate: RefCell<Vec<(DeflateKey, Box<Compress>)>>,
-    #[expect(
-        clippy::vec_box,
-        reason = "a connection without a context should not have the room for one either"
-    )]
+    #[expect(clippy::vec_box, reason = "a connection without a context should not have the room for one either")]
     inflate: RefCell<Vec<Box<Decompress>>>,
 }
 
@@ -59,11 +56,7 @@ impl Contexts {
         let mut spare = self.0.deflate.borrow_mut();
         match spare.iter().position(|(spare, _)| *spare == key) {
             Some(found) => spare.swap_remove(found).1,
-            None => Box::new(Compress::new_with_window_bits(
-                Compression::new(key.1.into()),
-                false,
-                key.0,
-            )),
+            None => Box::new(Compress::new_with_window_bits(Compression::new(key.1.into()), false, key.0)),
         }
     }
 
@@ -77,11 +70,7 @@ impl Contexts {
 
     /// Always of the largest window, which reads what any smaller one wrote.
     fn take_inflate(&self) -> Box<Decompress> {
-        self.0
-            .inflate
-            .borrow_mut()
-            .pop()
-            .unwrap_or_else(|| Box::new(Decompress::new(false)))
+        self.0.inflate.borrow_mut().pop().unwrap_or_else(|| Box::new(Decompress::new(false)))
     }
 
     fn give_inflate(&self, mut context: Box<Decompress>) {
@@ -141,10 +130,7 @@ impl Deflater {
             return false;
         }
         let start = out.len();
-        let mut context = self
-            .context
-            .take()
-            .unwrap_or_else(|| self.contexts.take_deflate(self.key));
+        let mut context = self.context.take().unwrap_or_else(|| self.contexts.take_deflate(self.key));
         if flush(&mut context, payload, out).is_none() {
             // zlib reports an error only when misused; if it does, a new context starts over, which no peer can tell.
             out.truncate(start);
@@ -245,11 +231,7 @@ impl Inflater {
         while !self.finish(&mut out)? {
             make_room(&mut out, 0, limit)?;
         }
-        if out.len() > limit {
-            Err(InflateError::TooBig)
-        } else {
-            Ok(out)
-        }
+        if out.len() > limit { Err(InflateError::TooBig) } else { Ok(out) }
     }
 
     /// Inflates what fits the spare room of `out`, taking it off the front of `part`. True when `part` is used up and
@@ -273,9 +255,7 @@ impl Inflater {
                 context.reset(false);
             }
             let before = context.total_in();
-            let status = context
-                .decompress_vec(part, out, FlushDecompress::None)
-                .map_err(|_| InflateError::Corrupt)?;
+            let status = context.decompress_vec(part, out, FlushDecompress::None).map_err(|_| InflateError::Corrupt)?;
             let taken = usize::try_from(context.total_in() - before).unwrap_or(usize::MAX);
             *part = part.get(taken..).unwrap_or_default();
             if status == Status::StreamEnd {

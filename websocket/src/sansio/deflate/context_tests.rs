@@ -15,10 +15,7 @@ fn agreed(takeover: bool, bits: u8) -> Agreed {
 
 fn pair(takeover: bool, bits: u8) -> (Deflater, Inflater) {
     let (agreed, contexts) = (agreed(takeover, bits), Contexts::new());
-    (
-        Deflater::new(&agreed, Role::Client, &contexts),
-        Inflater::new(&agreed, Role::Server, &contexts),
-    )
+    (Deflater::new(&agreed, Role::Client, &contexts), Inflater::new(&agreed, Role::Server, &contexts))
 }
 
 fn deflate(deflater: &mut Deflater, payload: &[u8]) -> Option<Vec<u8>> {
@@ -50,28 +47,15 @@ fn the_examples_of_the_rfc_are_read() {
     for takeover in [false, true] {
         for (payload, expected) in examples {
             let (_, mut inflater) = pair(takeover, 15);
-            assert_eq!(
-                inflater.inflate(payload, LIMIT).as_deref(),
-                Ok(expected),
-                "{payload:x?}"
-            );
+            assert_eq!(inflater.inflate(payload, LIMIT).as_deref(), Ok(expected), "{payload:x?}");
         }
     }
     let (mut deflater, mut inflater) = pair(true, 15);
-    assert_eq!(
-        deflate(&mut deflater, b"Hello").as_deref(),
-        Some(&b"\xf2\x48\xcd\xc9\xc9\x07\x00"[..])
-    );
+    assert_eq!(deflate(&mut deflater, b"Hello").as_deref(), Some(&b"\xf2\x48\xcd\xc9\xc9\x07\x00"[..]));
     let again = deflate(&mut deflater, b"Hello").unwrap();
     assert!(again.len() <= 5, "the window was kept: {again:x?}");
-    assert_eq!(
-        inflater.inflate(b"\xf2\x48\xcd\xc9\xc9\x07\x00", LIMIT).as_deref(),
-        Ok(&b"Hello"[..])
-    );
-    assert_eq!(
-        inflater.inflate(b"\xf2\x00\x11\x00\x00", LIMIT).as_deref(),
-        Ok(&b"Hello"[..])
-    );
+    assert_eq!(inflater.inflate(b"\xf2\x48\xcd\xc9\xc9\x07\x00", LIMIT).as_deref(), Ok(&b"Hello"[..]));
+    assert_eq!(inflater.inflate(b"\xf2\x00\x11\x00\x00", LIMIT).as_deref(), Ok(&b"Hello"[..]));
 }
 
 // P275
@@ -83,18 +67,10 @@ fn messages_come_back_with_every_window_and_takeover() {
             for n in 0..20usize {
                 let message = format!("{{\"n\":{n},\"text\":\"{}\"}}", "abc def ".repeat(n * n * n)).into_bytes();
                 let Some(payload) = deflate(&mut deflater, &message) else {
-                    assert!(
-                        message.len() < 30 || bits == 8 && message.len() > 256,
-                        "{} bytes",
-                        message.len()
-                    );
+                    assert!(message.len() < 30 || bits == 8 && message.len() > 256, "{} bytes", message.len());
                     continue;
                 };
-                assert_eq!(
-                    inflater.inflate(&payload, LIMIT).as_ref(),
-                    Ok(&message),
-                    "bits {bits}, message {n}"
-                );
+                assert_eq!(inflater.inflate(&payload, LIMIT).as_ref(), Ok(&message), "bits {bits}, message {n}");
             }
         }
     }
@@ -105,11 +81,7 @@ fn messages_come_back_with_every_window_and_takeover() {
 fn a_peer_with_a_window_of_256_bytes_never_gets_a_reference_beyond_it() {
     let (mut deflater, _) = pair(true, 8);
     let half = noise(128);
-    assert_eq!(
-        deflate(&mut deflater, &[&*half, b"x", &half].concat()),
-        None,
-        "257 bytes go out as they are"
-    );
+    assert_eq!(deflate(&mut deflater, &[&*half, b"x", &half].concat()), None, "257 bytes go out as they are");
     let once = deflate(&mut deflater, &[&half[..], &half].concat()).unwrap();
     let twice = deflate(&mut deflater, &[&half[..], &half].concat()).unwrap();
     assert_eq!(once, twice, "nothing refers to the message before");
@@ -122,14 +94,7 @@ fn messages_that_do_not_shrink_go_out_as_they_are() {
     assert!(!deflater.compress(&noise(1000), &mut out));
     assert!(!deflater.compress(b"", &mut out));
     assert_eq!(out, b"kept");
-    let mut deflater = Deflater::new(
-        &Agreed {
-            threshold: 100,
-            ..agreed(false, 15)
-        },
-        Role::Server,
-        &Contexts::new(),
-    );
+    let mut deflater = Deflater::new(&Agreed { threshold: 100, ..agreed(false, 15) }, Role::Server, &Contexts::new());
     assert!(!deflater.compress(&[b'a'; 99], &mut out));
     assert!(deflater.compress(&[b'a'; 100], &mut out));
 }
@@ -171,20 +136,13 @@ fn corrupt_and_truncated_messages_are_errors_and_never_loop() {
     for end in 0..payload.len() {
         let (_, mut inflater) = pair(false, 15);
         let inflated = inflater.inflate(&payload[..end], LIMIT);
-        assert!(
-            inflated.as_deref().is_ok_and(<[u8]>::is_empty) && end == 0 || inflated.is_err(),
-            "cut at {end}"
-        );
+        assert!(inflated.as_deref().is_ok_and(<[u8]>::is_empty) && end == 0 || inflated.is_err(), "cut at {end}");
     }
     let far_back = b"\x02\x80\x00"; // a fixed block whose first symbol is a match
     for corrupt in [&b"\x07"[..], b"\xff\xff\xff\xff", b"\x00\x01\x02\x03\x04", far_back] {
         for takeover in [false, true] {
             let (_, mut inflater) = pair(takeover, 15);
-            assert_eq!(
-                inflater.inflate(corrupt, LIMIT),
-                Err(InflateError::Corrupt),
-                "{corrupt:x?}"
-            );
+            assert_eq!(inflater.inflate(corrupt, LIMIT), Err(InflateError::Corrupt), "{corrupt:x?}");
         }
     }
     for seed in 0..2000 {
@@ -197,34 +155,20 @@ fn corrupt_and_truncated_messages_are_errors_and_never_loop() {
 fn a_flood_of_final_blocks_is_corrupt() {
     let empty_final = b"\x03\x00";
     let (_, mut inflater) = pair(false, 15);
-    assert_eq!(
-        inflater.inflate(&empty_final.repeat(MAX_STREAMS as usize), LIMIT),
-        Ok(Vec::new())
-    );
-    assert_eq!(
-        inflater.inflate(&empty_final.repeat(MAX_STREAMS as usize + 2), LIMIT),
-        Err(InflateError::Corrupt)
-    );
+    assert_eq!(inflater.inflate(&empty_final.repeat(MAX_STREAMS as usize), LIMIT), Ok(Vec::new()));
+    assert_eq!(inflater.inflate(&empty_final.repeat(MAX_STREAMS as usize + 2), LIMIT), Err(InflateError::Corrupt));
 }
 
 #[test]
 fn connections_without_takeover_own_no_context_between_messages() {
     let (agreed, contexts) = (agreed(false, 15), Contexts::new());
     let mut ends: Vec<_> = (0..100)
-        .map(|_| {
-            (
-                Deflater::new(&agreed, Role::Server, &contexts),
-                Inflater::new(&agreed, Role::Client, &contexts),
-            )
-        })
+        .map(|_| (Deflater::new(&agreed, Role::Server, &contexts), Inflater::new(&agreed, Role::Client, &contexts)))
         .collect();
     for (deflater, inflater) in &mut ends {
         let payload = deflate(deflater, &[b'a'; 1000]).unwrap();
         assert_eq!(inflater.inflate(&payload, LIMIT).as_deref(), Ok(&[b'a'; 1000][..]));
         assert!(deflater.context.is_none() && inflater.context.is_none());
     }
-    assert_eq!(
-        (contexts.0.deflate.borrow().len(), contexts.0.inflate.borrow().len()),
-        (1, 1)
-    );
+    assert_eq!((contexts.0.deflate.borrow().len(), contexts.0.inflate.borrow().len()), (1, 1));
 }

@@ -257,9 +257,7 @@ impl Parameters {
             } else if name.eq_ignore_ascii_case(CLIENT_NO_TAKEOVER) {
                 flag(&mut found.client_no_takeover, CLIENT_NO_TAKEOVER, value)?;
             } else if name.eq_ignore_ascii_case(SERVER_BITS) {
-                let bits = value
-                    .and_then(window_bits)
-                    .ok_or(OfferError::InvalidValue(SERVER_BITS))?;
+                let bits = value.and_then(window_bits).ok_or(OfferError::InvalidValue(SERVER_BITS))?;
                 once(&mut found.server_bits, SERVER_BITS, bits)?;
             } else if name.eq_ignore_ascii_case(CLIENT_BITS) {
                 let bits = value.and_then(window_bits);
@@ -321,10 +319,7 @@ fn window_bits(value: &str) -> Option<u8> {
 
 /// The content of a quoted string, or the value itself. No value that is looked for needs an escape.
 fn unquote(value: &str) -> &str {
-    value
-        .strip_prefix('"')
-        .and_then(|value| value.strip_suffix('"'))
-        .unwrap_or(value)
+    value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value)
 }
 
 fn trim(text: &str) -> &str {

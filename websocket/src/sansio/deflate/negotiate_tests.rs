@@ -5,11 +5,7 @@ fn accept(offers: &[&str]) -> Option<(Agreed, String)> {
 }
 
 fn keeping() -> DeflateOptions {
-    DeflateOptions {
-        server_no_context_takeover: false,
-        client_no_context_takeover: false,
-        ..DeflateOptions::default()
-    }
+    DeflateOptions { server_no_context_takeover: false, client_no_context_takeover: false, ..DeflateOptions::default() }
 }
 
 // P275: what a server that would keep its context answers.
@@ -19,38 +15,14 @@ fn each_offer_gets_the_answer_of_the_rfc() {
         ("permessage-deflate", Some("permessage-deflate")),
         ("Permessage-Deflate", Some("permessage-deflate")),
         ("permessage-deflate; client_max_window_bits", Some("permessage-deflate")),
-        (
-            "permessage-deflate; client_max_window_bits=10",
-            Some("permessage-deflate; client_max_window_bits=10"),
-        ),
-        (
-            "permessage-deflate; server_max_window_bits=10",
-            Some("permessage-deflate; server_max_window_bits=10"),
-        ),
-        (
-            "permessage-deflate; server_max_window_bits=\"10\"",
-            Some("permessage-deflate; server_max_window_bits=10"),
-        ),
-        (
-            "permessage-deflate; server_max_window_bits=15",
-            Some("permessage-deflate; server_max_window_bits=15"),
-        ),
-        (
-            "permessage-deflate; server_max_window_bits=8",
-            Some("permessage-deflate; server_max_window_bits=8"),
-        ),
-        (
-            "permessage-deflate; client_max_window_bits=8",
-            Some("permessage-deflate; client_max_window_bits=8"),
-        ),
-        (
-            "permessage-deflate; server_no_context_takeover",
-            Some("permessage-deflate; server_no_context_takeover"),
-        ),
-        (
-            "permessage-deflate;client_no_context_takeover",
-            Some("permessage-deflate; client_no_context_takeover"),
-        ),
+        ("permessage-deflate; client_max_window_bits=10", Some("permessage-deflate; client_max_window_bits=10")),
+        ("permessage-deflate; server_max_window_bits=10", Some("permessage-deflate; server_max_window_bits=10")),
+        ("permessage-deflate; server_max_window_bits=\"10\"", Some("permessage-deflate; server_max_window_bits=10")),
+        ("permessage-deflate; server_max_window_bits=15", Some("permessage-deflate; server_max_window_bits=15")),
+        ("permessage-deflate; server_max_window_bits=8", Some("permessage-deflate; server_max_window_bits=8")),
+        ("permessage-deflate; client_max_window_bits=8", Some("permessage-deflate; client_max_window_bits=8")),
+        ("permessage-deflate; server_no_context_takeover", Some("permessage-deflate; server_no_context_takeover")),
+        ("permessage-deflate;client_no_context_takeover", Some("permessage-deflate; client_no_context_takeover")),
         ("x-webkit-deflate-frame, permessage-deflate", Some("permessage-deflate")),
         (
             " , permessage-deflate ; ;\t server_max_window_bits = 9 ,",
@@ -96,11 +68,7 @@ fn impossible_offers_are_declined() {
         "=",
         "é=\"\\",
     ] {
-        assert_eq!(
-            accept(&[&format!("permessage-deflate; {parameter}")]),
-            None,
-            "{parameter}"
-        );
+        assert_eq!(accept(&[&format!("permessage-deflate; {parameter}")]), None, "{parameter}");
     }
 }
 
@@ -110,13 +78,7 @@ fn hostile_lists_take_linear_time_and_a_bounded_number_of_offers() {
     let unclosed = format!("permessage-deflate; a=\"{}", "\\".repeat(1 << 20));
     assert_eq!(accept(&[&unclosed]), None);
     assert_eq!(accept(&[&",".repeat(1 << 20)]), None);
-    assert_eq!(
-        accept(&[&format!("permessage-deflate{}", "; ".repeat(1 << 19))])
-            .unwrap()
-            .0
-            .level,
-        1
-    );
+    assert_eq!(accept(&[&format!("permessage-deflate{}", "; ".repeat(1 << 19))]).unwrap().0.level, 1);
     let many = "x, ".repeat(MAX_OFFERS - 1) + "permessage-deflate";
     assert!(accept(&[&many]).is_some());
     assert!(accept(&["x", &many]).is_none());
@@ -124,26 +86,16 @@ fn hostile_lists_take_linear_time_and_a_bounded_number_of_offers() {
 
 #[test]
 fn offers_spread_over_several_headers_are_one_list() {
-    let (agreed, _) = accept(&[
-        "foo, permessage-deflate; bar",
-        "permessage-deflate; server_max_window_bits=9",
-    ])
-    .unwrap();
+    let (agreed, _) =
+        accept(&["foo, permessage-deflate; bar", "permessage-deflate; server_max_window_bits=9"]).unwrap();
     assert_eq!(agreed.server_max_window_bits, 9);
 }
 
 #[test]
 fn options_limit_what_is_agreed_on_and_cannot_be_out_of_range() {
-    let options = DeflateOptions {
-        server_max_window_bits: 10,
-        client_max_window_bits: 0,
-        ..keeping()
-    };
+    let options = DeflateOptions { server_max_window_bits: 10, client_max_window_bits: 0, ..keeping() };
     let (agreed, answer) = accept_offer(["permessage-deflate; client_max_window_bits=12"], &options).unwrap();
-    assert_eq!(
-        answer,
-        "permessage-deflate; server_max_window_bits=10; client_max_window_bits=9"
-    );
+    assert_eq!(answer, "permessage-deflate; server_max_window_bits=10; client_max_window_bits=9");
     assert_eq!((agreed.server_max_window_bits, agreed.client_max_window_bits), (10, 9));
     // RFC 7692, 7.1.2.2: a client that did not offer to be limited cannot be.
     let (agreed, answer) = accept_offer(["permessage-deflate"], &options).unwrap();
@@ -173,29 +125,14 @@ fn both_ends_agree_on_whatever_the_server_answers() {
 // T62, P275
 #[test]
 fn a_response_that_does_not_answer_the_offer_fails_the_client() {
-    let narrow = DeflateOptions {
-        server_max_window_bits: 10,
-        ..keeping()
-    };
+    let narrow = DeflateOptions { server_max_window_bits: 10, ..keeping() };
     let default = DeflateOptions::default();
     let cases = [
         (&default, "permessage-deflate", OfferError::Ignored(SERVER_NO_TAKEOVER)),
         (&narrow, "permessage-deflate", OfferError::Ignored(SERVER_BITS)),
-        (
-            &narrow,
-            "permessage-deflate; server_max_window_bits=11",
-            OfferError::Ignored(SERVER_BITS),
-        ),
-        (
-            &narrow,
-            "permessage-deflate; server_max_window_bits=99",
-            OfferError::InvalidValue(SERVER_BITS),
-        ),
-        (
-            &narrow,
-            "permessage-deflate; client_max_window_bits",
-            OfferError::InvalidValue(CLIENT_BITS),
-        ),
+        (&narrow, "permessage-deflate; server_max_window_bits=11", OfferError::Ignored(SERVER_BITS)),
+        (&narrow, "permessage-deflate; server_max_window_bits=99", OfferError::InvalidValue(SERVER_BITS)),
+        (&narrow, "permessage-deflate; client_max_window_bits", OfferError::InvalidValue(CLIENT_BITS)),
         (
             &narrow,
             "permessage-deflate; server_max_window_bits=9; server_max_window_bits=9",
@@ -203,24 +140,14 @@ fn a_response_that_does_not_answer_the_offer_fails_the_client() {
         ),
         (&narrow, "permessage-deflate; foo", OfferError::UnknownParameter),
         (&narrow, "foo", OfferError::UnrequestedExtension),
-        (
-            &narrow,
-            "permessage-deflate; server_max_window_bits=9, foo",
-            OfferError::UnrequestedExtension,
-        ),
+        (&narrow, "permessage-deflate; server_max_window_bits=9, foo", OfferError::UnrequestedExtension),
         (&narrow, "permessage-deflate; a=\"", OfferError::Malformed),
-        (
-            &narrow,
-            "permessage-deflate; server_max_window_bits=9, \"",
-            OfferError::Malformed,
-        ),
+        (&narrow, "permessage-deflate; server_max_window_bits=9, \"", OfferError::Malformed),
     ];
     for (options, response, expected) in cases {
         assert_eq!(check_response(response, options), Err(expected), "{response}");
     }
     assert_eq!(check_response(" ", &default), Ok(None));
-    let limited = check_response("permessage-deflate; client_max_window_bits=8", &keeping())
-        .unwrap()
-        .unwrap();
+    let limited = check_response("permessage-deflate; client_max_window_bits=8", &keeping()).unwrap().unwrap();
     assert_eq!(limited.client_max_window_bits, 8);
 }

@@ -1,0 +1,190 @@
+//! `Room`: messages for many.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::Rc;
+
+use crate::message::{AsMessage, PreparedMessage};
+use crate::socket::WebSocket;
+
+/// Members that have gone are looked for when this many have joined since the last time, or as many as were found open
+/// then, whichever is more: so at least half of a large room is alive, and joining stays cheap.
+const JOINS_BEFORE_PRUNING: usize = 16;
+
+/// A set of WebSockets that messages go to together: the tutorial's list of clients, which keeps itself. Cheap to clone;
+/// the clones are one room.
+///
+/// A message is encoded once, whatever the number of members. A member leaves by itself when its WebSocket closes: it is
+/// no longer counted or sent to at once, and forgotten by the next broadcast, or when others join.
+///
+/// No method runs user code, so each may be called from anywhere, under any borrow. Members receive in no particular
+/// order; each receives the messages in the order they were sent to it, by whatever way.
+///
+/// ```
+/// use twistor_websocket::{Frame, Room, WebSocket, WebSocketProtocol};
+///
+/// struct Chat { room: Room }
+///
+/// impl WebSocketProtocol for Chat {
+///     fn connection_made(&mut self, socket: &WebSocket) {
+///         self.room.join(socket);
+///     }
+///     fn frame_received(&mut self, socket: &WebSocket, frame: Frame<'_>) {
+///         self.room.broadcast_except(socket, frame);
+///     }
+/// }
+///
+/// let room = Room::new();
+/// let factory = move |_: &twistor_reactor::Address| Some(Chat { room: room.clone() });
+/// # let _ = twistor_websocket::WebSocketServerFactory::new(factory);
+/// ```
+#[derive(Clone, Default)]
+pub struct Room(Rc<RefCell<Members>>);
+
+impl Room {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets a WebSocket in; nothing happens if it is in already, or not open.
+    pub fn join(&self, socket: &WebSocket) {
+        let gone = self.0.borrow_mut().insert(socket);
+        drop(gone); // not inside the borrow: what a dead socket still owns may be the user's
+    }
+
+    /// Takes a WebSocket out. Whether it was in.
+    pub fn leave(&self, socket: &WebSocket) -> bool {
+        let left = self.0.borrow_mut().remove(socket);
+        left.is_some_and(|socket| socket.is_open())
+    }
+
+    /// Sends a message to all members: [`WebSocket::send_message`] to each, encoded once.
+    pub fn broadcast(&self, message: impl AsMessage) {
+        self.broadcast_prepared(&PreparedMessage::new(message), None);
+    }
+
+    /// Sends a message to all members but one, usually the one it came from.
+    pub fn broadcast_except(&self, sender: &WebSocket, message: impl AsMessage) {
+        self.broadcast_prepared(&PreparedMessage::new(message), Some(sender));
+    }
+
+    /// Sends a message that is prepared already, for those who send it to several rooms.
+    pub fn broadcast_prepared(&self, message: &PreparedMessage, except: Option<&WebSocket>) {
+        let gone = self.0.borrow_mut().send(message, except);
+        drop(gone);
+    }
+
+    /// How many members there are: open ones, all looked at.
+    pub fn len(&self) -> usize {
+        self.0.borrow().open().count()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.borrow().open().next().is_none()
+    }
+
+    /// Whether a WebSocket is in.
+    pub fn contains(&self, socket: &WebSocket) -> bool {
+        socket.is_open() && self.0.borrow().contains(socket)
+    }
+
+    /// The members at this moment.
+    pub fn members(&self) -> Vec<WebSocket> {
+        self.0.borrow().open().cloned().collect()
+    }
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Room({} members)", self.len())
+    }
+}
+
+/// WebSockets, packed for sending to all of them, and found again in constant time.
+#[derive(Default)]
+pub(crate) struct Members {
+    sockets: Vec<WebSocket>,
+    places: HashMap<WebSocket, usize>,
+    joins_before_pruning: usize,
+}
+
+impl Members {
+    /// Adds an open socket, once; gives those that had gone.
+    pub(crate) fn insert(&mut self, socket: &WebSocket) -> Vec<WebSocket> {
+        if !socket.is_open() || self.places.contains_key(socket) {
+            return Vec::new();
+        }
+        let gone = match self.joins_before_pruning {
+            0 => self.prune(),
+            _ => Vec::new(),
+        };
+        self.joins_before_pruning -= 1;
+        self.places.insert(socket.clone(), self.sockets.len());
+        self.sockets.push(socket.clone());
+        gone
+    }
+
+    pub(crate) fn remove(&mut self, socket: &WebSocket) -> Option<WebSocket> {
+        let place = self.places.remove(socket)?;
+        let removed = self.sockets.swap_remove(place);
+        if let Some(moved) = self.sockets.get(place) {
+            self.places.insert(moved.clone(), place);
+        }
+        Some(removed)
+    }
+
+    /// Sends to all but one; gives those that had gone.
+    pub(crate) fn send(&mut self, message: &PreparedMessage, except: Option<&WebSocket>) -> Vec<WebSocket> {
+        // split at the exception, not compared with it at each member
+        let place = except.and_then(|socket| self.places.get(socket).copied());
+        let (before, after) = match place {
+            Some(place) => (&self.sockets[..place], &self.sockets[place + 1..]),
+            None => (&self.sockets[..], &[][..]),
+        };
+        let mut all_open = true;
+        for socket in before.iter().chain(after) {
+            all_open &= socket.is_open();
+            socket.send_prepared(message);
+        }
+        if all_open { Vec::new() } else { self.prune() }
+    }
+
+    pub(crate) fn contains(&self, socket: &WebSocket) -> bool {
+        self.places.contains_key(socket)
+    }
+
+    pub(crate) fn open(&self) -> impl Iterator<Item = &WebSocket> {
+        self.sockets.iter().filter(|socket| socket.is_open())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
+    /// Takes out, and gives, those that are not open any more.
+    pub(crate) fn prune(&mut self) -> Vec<WebSocket> {
+        let mut gone = Vec::new();
+        let mut place = 0;
+        while let Some(socket) = self.sockets.get(place) {
+            if socket.is_open() {
+                place += 1;
+                continue;
+            }
+            let socket = socket.clone();
+            gone.extend(self.remove(&socket));
+        }
+        if self.sockets.len() < self.sockets.capacity() / 4 {
+            self.sockets.shrink_to(self.sockets.len() * 2);
+            self.places.shrink_to(self.sockets.len() * 2);
+        }
+        self.joins_before_pruning = self.sockets.len().max(JOINS_BEFORE_PRUNING);
+        gone
+    }
+}
+
+#[cfg(test)]
+#[path = "room_tests.rs"]
+mod tests;

@@ -1,0 +1,153 @@
+//! Pings, pongs, and how many of them: RFC 6455, 5.5.
+
+use twistor_websocket::{ControlTooLong, Options};
+
+use crate::support::{CLOSE, PING, PONG, Recorder, Server, binary, continuation, frame, ping, pong, text};
+
+// P257
+#[test]
+fn a_ping_is_answered_with_its_payload_and_told() {
+    let server = Server::new();
+    let peer = server.open();
+    peer.frames(&[ping("Hello"), ping(""), ping([b'x'; 125])]);
+    assert_eq!(peer.lines(), ["pong Hello".to_owned(), "pong".to_owned(), format!("pong {}", "x".repeat(125))]);
+    assert_eq!(server.log.take()[1..3], ["ping Hello", "ping"]);
+}
+
+// P257
+#[test]
+fn our_own_ping_goes_out_and_its_pong_is_told() {
+    let server = Server::new();
+    let peer = server.open();
+    let socket = server.log.socket(0);
+    socket.ping(b"are you there").unwrap();
+    socket.pong(b"I am").unwrap();
+    let too_long = Err(ControlTooLong { length: 126 });
+    assert_eq!((socket.ping(&[0; 126]), socket.pong(&[0; 126])), (too_long, too_long));
+    socket.ping(&[b'p'; 125]).unwrap();
+    server.reactor.settle();
+    assert_eq!(peer.lines()[..2], ["ping are you there", "pong I am"]);
+    peer.frame(&pong("are you there"));
+    assert_eq!(server.log.take(), ["made", "pong are you there"]);
+}
+
+#[test]
+fn t25_a_fragmented_control_frame_is_refused() {
+    for opcode in [CLOSE, PING, PONG] {
+        let server = Server::new();
+        let peer = server.open();
+        peer.frame(&frame(opcode, "").more());
+        assert_eq!(peer.closed_with().0, 1002);
+        assert_eq!(server.log.take(), ["made"]);
+    }
+}
+
+#[test]
+fn t25_a_control_frame_of_more_than_125_bytes_is_refused_before_its_payload_is_read() {
+    for opcode in [CLOSE, PING, PONG] {
+        for length in [126, 65536, 16 << 20] {
+            let peer = Server::new().open();
+            let wire = frame(opcode, "").declaring(length).masked();
+            peer.send(&wire[..2]);
+            assert_eq!(peer.closed_with().0, 1002, "{opcode} {length}");
+        }
+    }
+}
+
+#[test]
+fn t25_control_frames_between_fragments_leave_the_message_whole() {
+    let server = Server::new();
+    let peer = server.open();
+    peer.drip(peer.encode(&[text("a").more(), ping("1"), pong("2"), continuation("b").more(), ping("3")]));
+    peer.frame(&continuation("c"));
+    assert_eq!(peer.lines(), ["pong 1", "pong 3"]);
+    assert_eq!(server.log.take(), ["made", "ping 1", "pong 2", "ping 3", "text abc"]);
+}
+
+#[test]
+fn t32_a_ping_flood_without_reading_pongs_ends_with_1008() {
+    let server = Server::new();
+    let peer = server.open();
+    peer.set_room(0);
+    let flood: Vec<u8> = (0..1000).flat_map(|_| ping([b'f'; 125]).masked()).collect();
+    peer.send(flood);
+    assert_eq!(server.log.count("ping"), 200, "the burst, and no more");
+    assert!(server.log.socket(0).buffered() <= 200 * 127 + 127);
+    peer.set_room(usize::MAX);
+    peer.settle();
+    assert_eq!(peer.closed_with().0, 1008);
+    assert!(peer.saw_end());
+}
+
+#[test]
+fn t32_beyond_the_high_mark_only_the_latest_ping_is_answered() {
+    let server = Server::with(Options { control_frames_per_second: 0, ..Options::default() }, |mould| mould);
+    let peer = server.open();
+    peer.set_room(0);
+    for number in 0..2000 {
+        peer.frame(&ping(format!("{number:0125}")));
+    }
+    let high = server.log.socket(0).options().buffer.high;
+    assert!(server.log.socket(0).buffered() <= high + 127);
+    peer.set_room(usize::MAX);
+    peer.settle();
+    let pongs = peer.lines();
+    assert!(pongs.len() <= high / 127 + 2, "{}", pongs.len());
+    assert_eq!(pongs.last(), Some(&format!("pong {:0125}", 1999)));
+}
+
+#[test]
+fn t32_the_rate_of_control_frames_is_refilled_by_time() {
+    let server = Server::new();
+    let peer = server.open();
+    let hundred = vec![ping(""); 100];
+    peer.frames(&hundred);
+    peer.frames(&hundred);
+    for _ in 0..20 {
+        peer.wait(1.0);
+        peer.frames(&hundred);
+    }
+    assert_eq!(peer.got().len(), 2200);
+    peer.frames(&[ping(""), ping("")]);
+    peer.wait(0.5);
+    peer.frames(&hundred);
+    assert_eq!(peer.closed_with().0, 1008);
+}
+
+#[test]
+fn t33_unsolicited_pongs_are_told_and_counted_and_not_answered() {
+    let server = Server::new();
+    let peer = server.open();
+    peer.frames(&vec![pong("unasked"); 200]);
+    assert_eq!(server.log.count("pong"), 200);
+    assert!(peer.got().is_empty());
+    peer.frame(&pong("one more"));
+    assert_eq!(peer.closed_with().0, 1008);
+    assert_eq!(server.log.count("pong"), 200);
+}
+
+#[test]
+fn data_is_not_counted_as_control() {
+    let server = Server::with(Options { control_frames_per_second: 1, ..Options::default() }, Recorder::echoing);
+    let peer = server.open();
+    peer.frames(&vec![binary("x"); 1000]);
+    assert_eq!(peer.got().len(), 1000);
+}
+
+/// A ping does not wait behind messages that wait for a slow peer.
+#[test]
+fn pings_overtake_what_waits() {
+    let server = Server::new();
+    let peer = server.open();
+    let socket = server.log.socket(0);
+    peer.set_room(0);
+    for _ in 0..10 {
+        socket.send_binary(&[0; 50_000]);
+    }
+    socket.ping(b"urgent").unwrap();
+    peer.set_room(usize::MAX);
+    server.reactor.settle();
+    let lines = peer.lines();
+    let place = lines.iter().position(|line| line == "ping urgent");
+    assert_eq!((lines.len(), place), (11, Some(2)), "{lines:?}");
+}
