@@ -123,7 +123,7 @@ pub(crate) struct Conn {
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Conn {
-    pub(crate) fn new(
+    pub(crate) fn open(
         core: &Rc<Core>,
         peer: Address,
         protocol: ProtocolSlot,
@@ -224,7 +224,7 @@ impl Transport {
     pub(crate) fn start(&self, core: &Rc<Core>, token: Token, stream: Box<dyn Stream>) {
         self.conn().token.set(token);
         *self.conn().stream.borrow_mut() = Some(stream);
-        self.callback(core, |protocol, transport| protocol.connection_made(transport));
+        self.callback(core, super::protocol::Protocol::connection_made);
     }
 
     /// The poller has something to say.
@@ -298,7 +298,7 @@ impl Transport {
                 Ok(0) => {
                     conn.readable.set(false);
                     conn.read_ended.set(true);
-                    self.callback(core, |protocol, transport| protocol.read_connection_lost(transport));
+                    self.callback(core, super::protocol::Protocol::read_connection_lost);
                 }
                 Ok(count) => {
                     self.deliver(core, &mut buffer[..count]);
@@ -311,6 +311,7 @@ impl Transport {
                     // a short read has drained the socket, except when the end is behind it: that makes no new event
                     if !conn.end_in_sight.get() {
                         conn.readable.set(false);
+                        break;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => conn.readable.set(false),
@@ -339,7 +340,7 @@ impl Transport {
                 conn.read_ended.set(true);
                 // a closing connection expects no more than that
                 if conn.phase.get() == Phase::Open {
-                    self.callback(core, |protocol, transport| protocol.read_connection_lost(transport));
+                    self.callback(core, super::protocol::Protocol::read_connection_lost);
                 }
             }
         }
@@ -482,13 +483,13 @@ impl Transport {
             Delivery::OutputHigh => {
                 if conn.output_high.get() && !conn.is_over() {
                     self.heed(conn.producer.pause());
-                    self.callback(core, |protocol, transport| protocol.output_high(transport));
+                    self.callback(core, super::protocol::Protocol::output_high);
                 }
             }
             Delivery::OutputDrained => {
                 if !conn.output_high.get() && !conn.is_over() {
                     self.heed(conn.producer.resume());
-                    self.callback(core, |protocol, transport| protocol.output_drained(transport));
+                    self.callback(core, super::protocol::Protocol::output_drained);
                 }
             }
         }
@@ -541,7 +542,7 @@ impl Transport {
                 log::debug!("{}: shutdown: {error}", conn.peer);
             }
         }
-        self.callback(core, |protocol, transport| protocol.write_connection_lost(transport));
+        self.callback(core, super::protocol::Protocol::write_connection_lost);
     }
 
     /// The end: the socket is closed, then everybody hears of it, once.

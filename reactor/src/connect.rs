@@ -176,7 +176,7 @@ impl Connector {
         inner.addresses.borrow_mut().clear();
         inner.last_error.set(None);
         inner.abandoned.set(false);
-        core.connecting.borrow_mut().insert(self.clone());
+        core.connecting.borrow_mut().insert(Rc::as_ptr(&self.0).cast(), self.clone());
         let (this, attempt) = (self.clone(), inner.attempt.get());
         core.call_soon(Box::new(move |reactor| this.begin(reactor, attempt)));
         Ok(())
@@ -279,11 +279,12 @@ impl Connector {
         let (host, port, this) = (self.0.host.clone(), self.0.port, self.clone());
         let lookup = move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
         let looked_up = reactor.defer_to_thread(lookup);
-        let _ = looked_up.add_both(move |found| {
+        let then = looked_up.add_both(move |found| {
             if let Some(core) = this.0.core.upgrade().filter(|_| this.is_trying(attempt) && !this.0.abandoned.get()) {
                 this.resolved(&core, found);
             }
         });
+        drop(then);
     }
 
     fn resolved(&self, core: &Rc<Core>, found: Result<io::Result<Vec<SocketAddr>>, Failure>) {
@@ -303,7 +304,7 @@ impl Connector {
 
     fn abandon(&self, core: &Core) {
         self.0.abandoned.set(true);
-        core.connecting.borrow_mut().remove(self);
+        core.connecting.borrow_mut().remove(&Rc::as_ptr(&self.0).cast());
         self.0.addresses.borrow_mut().clear();
         let trying = self.0.trying.take();
         if let Some(attempt) = trying {
@@ -354,7 +355,7 @@ impl Connector {
         let reason = match built {
             Ok(Some(protocol)) => {
                 let owner: Rc<dyn Owner> = Rc::new(self.clone());
-                let transport = Conn::new(core, peer, ProtocolSlot::new(protocol), Some(owner));
+                let transport = Conn::open(core, peer, ProtocolSlot::new(protocol), Some(owner));
                 *self.0.transport.borrow_mut() = Some(transport.clone());
                 drop(core.replace(token, Source::Connection(transport.clone())));
                 transport.start(core, token, stream);

@@ -1,7 +1,7 @@
 //! The reactor's state: what all handles of one reactor share.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,9 +36,12 @@ pub(crate) enum Source {
     Attempt(Rc<Attempt>),
 }
 
+/// A call that waits in the queue.
+pub(crate) type Call = Box<dyn FnOnce(&Reactor)>;
+
 /// A delivery that waits for the callback on the stack to return.
 pub(crate) enum Task {
-    Call(Box<dyn FnOnce(&Reactor)>),
+    Call(Call),
     Connection(Transport, crate::conn::Delivery),
 }
 
@@ -69,7 +72,7 @@ pub(crate) struct Core {
     pub(crate) spare_outbox: RefCell<Vec<u8>>,
     pub(crate) factories: FactoryCounts,
     /// Connectors with an attempt under way, whether a source stands for it or a name is being resolved.
-    pub(crate) connecting: RefCell<HashSet<Connector>>,
+    pub(crate) connecting: RefCell<HashMap<*const (), Connector>>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) pool: ThreadPool,
     pub(crate) returns: Returns,
@@ -79,7 +82,7 @@ pub(crate) struct Core {
     /// Everything is being ended: nothing new begins.
     pub(crate) ending: Cell<bool>,
     pub(crate) signals: Cell<bool>,
-    pub(crate) when_running: RefCell<Vec<Box<dyn FnOnce(&Reactor)>>>,
+    pub(crate) when_running: RefCell<Vec<Call>>,
 }
 
 impl Core {
@@ -164,7 +167,7 @@ impl Core {
         idle
     }
 
-    pub(crate) fn call_soon(&self, call: Box<dyn FnOnce(&Reactor)>) {
+    pub(crate) fn call_soon(&self, call: Call) {
         self.push(Task::Call(call));
     }
 

@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::reactor::Reactor;
 use crate::thread::ReactorHandle;
 
+type Errback = Box<dyn FnOnce(Failure)>;
 type Callback<T> = Box<dyn FnOnce(Result<T, Failure>)>;
 
 enum State<T> {
@@ -70,7 +71,7 @@ impl<T: 'static> Shared<T> {
 /// resolver.resolve(41);
 /// reactor.settle();
 /// ```
-#[must_use = "its result, or its failure, is lost otherwise; say `let _ =` if that is meant"]
+#[must_use = "its result, or its failure, is lost otherwise; drop it if that is meant"]
 pub struct Deferred<T: 'static> {
     shared: Option<Rc<Shared<T>>>,
 }
@@ -210,7 +211,7 @@ impl<T> fmt::Debug for Resolver<T> {
 pub(crate) struct Task {
     future: RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>>,
     /// Fails the Deferred of a future that panicked.
-    fail: Cell<Option<Box<dyn FnOnce(Failure)>>>,
+    fail: Cell<Option<Errback>>,
 }
 
 /// The spawned futures of a reactor.

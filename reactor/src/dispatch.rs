@@ -134,7 +134,7 @@ impl Transport {
         }
         let old = slot.current.replace(Slot::Present(next));
         let _ = guarded("dropping a protocol", || drop(old));
-        self.callback(core, |protocol, transport| protocol.connection_made(transport));
+        self.callback(core, Protocol::connection_made);
     }
 
     /// Hands the connection to another protocol once the callback that is running has returned. The new one gets its

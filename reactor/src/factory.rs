@@ -78,7 +78,7 @@ impl<F: Factory> Factory for Rc<RefCell<F>> {
         self.borrow_mut().stop_factory();
     }
     fn identity(&self) -> Option<*const ()> {
-        Some(Rc::as_ptr(self).cast())
+        Some(Self::as_ptr(self).cast())
     }
 }
 

@@ -307,7 +307,7 @@ impl Port {
     fn connected(&self, core: &Rc<Core>, mut stream: TcpStream, peer: Address) {
         let Some(protocol) = self.build(&peer) else { return };
         // the transport is made first, since its source holds it; the stream moves in once it is registered
-        let transport = Conn::new(core, peer, ProtocolSlot::new(protocol), None);
+        let transport = Conn::open(core, peer, ProtocolSlot::new(protocol), None);
         match core.add(Source::Connection(transport.clone()), Some(&mut stream), both()) {
             Ok(token) => transport.start(core, token, Box::new(stream)),
             Err(error) => {
@@ -334,7 +334,7 @@ impl Port {
         let Some(protocol) = self.build(&peer) else {
             return;
         };
-        crate::testing::start_in_memory(core, Conn::new(core, peer, ProtocolSlot::new(protocol), None), stream);
+        crate::testing::start_in_memory(core, Conn::open(core, peer, ProtocolSlot::new(protocol), None), stream);
     }
 
     /// Out of descriptors or memory. Those who wait are accepted on the reserve and closed, so that they know; then a

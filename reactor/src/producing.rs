@@ -48,15 +48,15 @@ impl ProducerSlot {
 
     pub(crate) fn pause(&self) -> Result<(), Failure> {
         let push = self.streaming.get() == Some(Streaming::Push);
-        if push && !self.paused.replace(true) { self.call(|producer| producer.pause_producing()) } else { Ok(()) }
+        if push && !self.paused.replace(true) { self.call(Producer::pause_producing) } else { Ok(()) }
     }
 
     pub(crate) fn resume(&self) -> Result<(), Failure> {
-        if self.paused.replace(false) { self.call(|producer| producer.resume_producing()) } else { Ok(()) }
+        if self.paused.replace(false) { self.call(Producer::resume_producing) } else { Ok(()) }
     }
 
     pub(crate) fn pull(&self) -> Result<(), Failure> {
-        if self.is_pull() { self.call(|producer| producer.resume_producing()) } else { Ok(()) }
+        if self.is_pull() { self.call(Producer::resume_producing) } else { Ok(()) }
     }
 
     pub(crate) fn resume_or_pull(&self) -> Result<(), Failure> {
@@ -66,7 +66,7 @@ impl ProducerSlot {
 
     /// The consumer is gone: the last call.
     pub(crate) fn stop(&self) {
-        let _ = self.call(|producer| producer.stop_producing());
+        let _ = self.call(Producer::stop_producing);
         self.unregister();
     }
 

@@ -139,8 +139,7 @@ impl Core {
         let before = self.timers.borrow().made();
         loop {
             let due = self.timers.borrow_mut().pop_due(now, before);
-            let Some(call) = due else { return None };
-            if let Some(function) = call.fire() {
+            if let Some(function) = due?.fire() {
                 let _ = guarded("while handling a timed call", function);
             }
         }
@@ -189,7 +188,7 @@ pub(crate) fn shut_down(core: &Rc<Core>) {
             }
         }
         let connecting = std::mem::take(&mut *core.connecting.borrow_mut());
-        for connector in connecting {
+        for connector in connecting.into_values() {
             connector.fail(core, &Failure::new(ConnectError::with_detail("the reactor stopped")));
         }
         core.run_queue();

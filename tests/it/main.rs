@@ -1,1 +1,12 @@
-fn main() {}
+//! The facade over loopback sockets: a reactor in one thread or process, and peers that are not ours in others.
+//!
+//! Nothing sleeps to be in step, and everything that waits gives up in time: [`support::bounded`].
+
+mod bad_input;
+mod chat;
+mod examples;
+mod foreign_client;
+mod foreign_server;
+mod memory;
+mod reactors;
+mod support;

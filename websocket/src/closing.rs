@@ -69,8 +69,8 @@ impl WebSocket {
         socket.end.borrow_mut().received = Some((code, reason.to_owned()));
         if began == WebSocketState::Open {
             self.drop_backlog();
-            let reply = if code == close_code::NO_STATUS { None } else { Some((code, "")) };
-            // RFC 6455, 5.5.1: typically the code that came
+            let reply = if code == close_code::NO_STATUS { None } else { Some((code, reason)) };
+            // RFC 6455, 5.5.1: typically the code that came; Python's websockets gives the reason back, too
             if let Ok(payload) = ClosePayload::new(reply) {
                 self.write_close(payload.as_bytes());
             }

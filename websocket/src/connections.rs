@@ -40,7 +40,7 @@ impl Connections {
     /// A place for one more, or when to come again.
     pub(crate) fn admit(self: &Rc<Self>, peer: &Address, options: &Options) -> Result<Membership, Duration> {
         // counted by address only where that is limited: the map costs memory for each address
-        let address = options.max_connections_per_address.and(peer.ip());
+        let address = options.max_connections_per_address.and_then(|_| peer.ip());
         let here = address.map_or(0, |address| self.by_address.borrow().get(&address).copied().unwrap_or(0));
         let full = options.max_connections.is_some_and(|most| self.count() >= most)
             || options.max_connections_per_address.is_some_and(|most| here >= most);

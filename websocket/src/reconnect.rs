@@ -34,7 +34,8 @@ pub struct ReconnectOptions {
     /// Twisted.
     pub max_retries: Option<u32>,
     /// How long a connection must have lasted for the bound and the count to begin anew: default 60 s. A server that
-    /// accepts and then closes is not hammered. (Twisted leaves this to the program, which calls `resetDelay`.)
+    /// accepts and then closes is not hammered. Zero: any connection will do, as for a program that calls Twisted's
+    /// `resetDelay` once connected.
     pub stable_after: Duration,
     /// The least wait after a close code 1012 (service restart) or 1013 (try again later), drawn from this: default 5 to
     /// 30 s, as the registration of 1012 recommends.

@@ -213,7 +213,7 @@ struct Pending<P> {
 impl<P: WebSocketProtocol> Pending<P> {
     fn wait(&mut self, transport: &Transport, answer: twistor_reactor::Deferred<Negotiation>) {
         let handle = transport.protocol::<Self>();
-        let _ = answer.add_both(handle.bind(|this: &mut Self, transport, answer| this.decided(transport, answer)));
+        drop(answer.add_both(handle.bind(|this: &mut Self, transport, answer| this.decided(transport, answer))));
     }
 
     fn decided(&mut self, transport: &Transport, answer: Result<Negotiation, Failure>) {

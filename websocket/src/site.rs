@@ -153,7 +153,7 @@ impl HttpChannel {
             Some(resource) => match resource.websocket_mut().filter(|_| is_upgrade(&request)) {
                 None => resource.respond(&request),
                 Some(websocket) => {
-                    let left = self.deadline.as_ref().map(|deadline| deadline.time());
+                    let left = self.deadline.as_ref().map(DelayedCall::time);
                     let handshake = Handshake { transport, request: &request, early: input, deadline: left };
                     match websocket.upgrade(handshake) {
                         Ok(()) => {

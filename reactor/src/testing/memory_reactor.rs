@@ -269,7 +269,7 @@ impl Deref for Clock {
 /// A token that stands for nothing yet.
 impl Core {
     fn reserve(self: &Rc<Self>) -> io::Result<Token> {
-        let nobody = crate::conn::Conn::new(
+        let nobody = crate::conn::Conn::open(
             self,
             Address::from(SocketAddr::from(([0; 4], 0))),
             crate::dispatch::ProtocolSlot::empty(),

@@ -36,8 +36,8 @@ impl Pump {
         let streams = pair([here.clone(), there.clone()], reactor.moved());
         streams.iter().for_each(|stream| stream.set_chunk(bytes));
         let [server_stream, client_stream] = streams;
-        let server = Conn::new(&reactor.core, there, ProtocolSlot::new(Box::new(server)), None);
-        let client = Conn::new(&reactor.core, here, ProtocolSlot::new(Box::new(client)), None);
+        let server = Conn::open(&reactor.core, there, ProtocolSlot::new(Box::new(server)), None);
+        let client = Conn::open(&reactor.core, here, ProtocolSlot::new(Box::new(client)), None);
         let ends = [(server.clone(), server_stream), (client.clone(), client_stream)];
         for (transport, stream) in ends {
             let start = move |reactor: &crate::Reactor| start_in_memory(&reactor.core, transport, Box::new(stream));

@@ -41,7 +41,7 @@ impl StringTransport {
         let host = Address::from(SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 12345)));
         let [stream, far_end] = pair([host, peer.clone()], reactor.moved());
         stream.block();
-        let transport = Conn::new(&reactor.core, peer, ProtocolSlot::empty(), None);
+        let transport = Conn::open(&reactor.core, peer, ProtocolSlot::empty(), None);
         start_in_memory(&reactor.core, transport.clone(), Box::new(stream));
         Self { reactor, transport, _far_end: far_end }
     }

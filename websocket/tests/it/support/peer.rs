@@ -194,6 +194,12 @@ impl Peer {
         request
     }
 
+    /// The library has closed (FIN), behind all that came.
+    pub(crate) fn saw_end(&self) -> bool {
+        drop(self.receive());
+        self.wire.saw_end()
+    }
+
     /// The connection has ended, one way or the other.
     pub(crate) fn is_over(&self) -> bool {
         self.saw_end() || self.saw_reset()
