@@ -122,6 +122,10 @@ pub(crate) struct Conn {
 /// How long a closing connection may take to flush: Twisted waits for ever, and a peer that does not read keeps it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Bytes a second that a peer must take of waiting output, under a write timeout: below any modem, above a peer that
+/// takes single bytes to hold its queue for ever.
+const SLOWEST: u64 = 256;
+
 impl Conn {
     pub(crate) fn open(
         core: &Rc<Core>,
@@ -413,7 +417,7 @@ impl Transport {
     fn flushed(&self, core: &Rc<Core>, left: usize) {
         let conn = self.conn();
         if left > 0 {
-            self.watch_stall(core);
+            self.watch_stall(core, left);
         }
         if conn.output_high.get() && left <= conn.limits.get().low {
             conn.output_high.set(false);
@@ -439,30 +443,36 @@ impl Transport {
         }
     }
 
-    fn watch_stall(&self, core: &Rc<Core>) {
+    /// While output waits, the peer must take some of it in each period: all that waited, or [`SLOWEST`] bytes a second.
+    fn watch_stall(&self, core: &Rc<Core>, queued: usize) {
         let conn = self.conn();
-        let Some(timeout) = conn.write_timeout.get() else {
-            return;
-        };
+        let Some(timeout) = conn.write_timeout.get() else { return };
         let armed = conn.stall_timer.take();
         if armed.as_ref().is_some_and(DelayedCall::active) {
             return conn.stall_timer.set(armed);
         }
-        let (this, sent) = (self.clone(), conn.bytes_sent.get());
+        let (this, taken) = (self.clone(), self.taken());
+        let wanted = (queued as u64).min(SLOWEST * timeout.as_secs()).max(1);
         let check = move || {
             let conn = this.conn();
             if conn.out.borrow().is_empty() {
                 return;
             }
-            if conn.bytes_sent.get() == sent {
-                let text = format!("the peer took no byte of the queued output for {timeout:?}");
+            if this.taken() - taken < wanted {
+                let text = format!("the peer took fewer than {wanted} bytes of the queued output in {timeout:?}");
                 return conn.end(&this, Failure::new(ConnectionLost::with_detail(text)), true);
             }
             if let Some(core) = conn.core() {
-                this.watch_stall(&core);
+                this.watch_stall(&core, this.buffered());
             }
         };
         conn.stall_timer.set(Some(DelayedCall::schedule(core, timeout, Box::new(check))));
+    }
+
+    /// Bytes that the peer itself has taken: the kernel's buffer may swallow much in one go, and then nothing for long.
+    fn taken(&self) -> u64 {
+        let in_flight = self.conn().stream.borrow().as_ref().map_or(0, |stream| stream.in_flight());
+        self.bytes_sent().saturating_sub(in_flight as u64)
     }
 
     /// One delivery from the queue.

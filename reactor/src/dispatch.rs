@@ -144,7 +144,9 @@ impl Transport {
         if self.conn().is_over() {
             return;
         }
-        self.unread(leftover);
+        if !leftover.is_empty() {
+            self.unread(leftover);
+        }
         self.conn().protocol.set_next(Box::new(protocol));
         self.enqueue(Delivery::Switch);
     }

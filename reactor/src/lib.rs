@@ -27,6 +27,7 @@ mod protocol;
 mod reactor;
 mod signals;
 mod stream;
+mod sys;
 pub mod testing;
 mod thread;
 mod timers;

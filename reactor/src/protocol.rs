@@ -33,7 +33,7 @@ pub trait Protocol: 'static {
     /// The connection is there. Writing is allowed from here on.
     fn connection_made(&mut self, transport: &Transport) {}
 
-    /// Bytes have come, in order, cut anywhere; never empty. At most 256 KiB a call, one call a turn while other
+    /// Bytes have come, in order, cut anywhere; never none (but see [`Transport::unread`]). At most 256 KiB a call, one call a turn while other
     /// connections wait.
     fn data_received(&mut self, transport: &Transport, data: &[u8]);
 

@@ -1,6 +1,7 @@
 //! What lies under a transport: a socket, or a pipe in memory.
 
 use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::AsFd;
 
 use mio::net::TcpStream;
 use socket2::SockRef;
@@ -20,6 +21,8 @@ pub(crate) trait Stream {
     fn take_error(&mut self) -> Option<io::Error>;
     /// Closing it from now on resets the connection (TCP: RST instead of FIN).
     fn set_abortive(&mut self);
+    /// Bytes written that the peer has not taken yet, as far as is known.
+    fn in_flight(&self) -> usize;
     fn host(&self) -> io::Result<Address>;
     fn nodelay(&self) -> io::Result<bool>;
     fn set_nodelay(&mut self, on: bool) -> io::Result<()>;
@@ -66,6 +69,10 @@ impl Stream for TcpStream {
         if let Err(error) = SockRef::from(&*self).set_linger(Some(std::time::Duration::ZERO)) {
             log::debug!("SO_LINGER: {error}");
         }
+    }
+
+    fn in_flight(&self) -> usize {
+        crate::sys::unacknowledged(self.as_fd()).unwrap_or(0)
     }
 
     fn host(&self) -> io::Result<Address> {

@@ -161,6 +161,19 @@ impl Transport {
         self.0.bytes_sent.get()
     }
 
+    /// Asks for [`Protocol::output_drained`](crate::Protocol::output_drained) when the output is at or below
+    /// [`BufferLimits::low`] (again), whether or not it was high.
+    pub fn notify_drained(&self) {
+        if self.0.is_over() || self.0.output_high.replace(true) {
+            return;
+        }
+        self.0.watched.set(true);
+        if self.buffered() <= self.0.limits.get().low {
+            self.0.output_high.set(false);
+            self.enqueue(Delivery::OutputDrained);
+        }
+    }
+
     /// Sets the output limits.
     pub fn set_buffer_limits(&self, limits: BufferLimits) {
         self.0.limits.set(limits);
@@ -209,7 +222,8 @@ impl Transport {
         self.0.close_timeout.set(timeout);
     }
 
-    /// Aborts the connection when output is queued and the peer has taken none for this long. Default `None`: never.
+    /// Aborts the connection when output waits and the peer takes, in a period of this length, neither all that waited
+    /// when it began nor 256 bytes a second. Default `None`: never.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         self.0.write_timeout.set(timeout);
     }
@@ -242,9 +256,10 @@ impl Transport {
     }
 
     /// Gives received bytes back: they come again, before anything else, from the reactor's queue or, while reading is
-    /// paused, once it is resumed. For protocols that pause in the middle of what they were given.
+    /// paused, once it is resumed. For protocols that pause in the middle of what they were given; one that has taken all
+    /// the bytes but not yet told all they said gives back none, and is called with none.
     pub fn unread(&self, data: &[u8]) {
-        if data.is_empty() || self.0.is_over() {
+        if self.0.is_over() {
             return;
         }
         self.0.keep_unread(data);

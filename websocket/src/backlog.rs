@@ -7,24 +7,38 @@ use bytes::Bytes;
 use crate::message::PreparedMessage;
 use crate::sansio::OpCode;
 
+/// What a waiting message costs beside its payload: empty ones count, too.
+const ENTRY: usize = 64;
+
 /// One message, not encoded yet: what is dropped must not have gone through a compressor that remembers it.
 pub(crate) enum Waiting {
-    Message { opcode: OpCode, payload: Bytes, compress: bool },
+    Message {
+        opcode: OpCode,
+        payload: Bytes,
+        compress: bool,
+    },
     Prepared(PreparedMessage),
+    /// A frame of a message that is sent in pieces, or a Close: as it is, and not to be dropped.
+    Frame {
+        fin: bool,
+        opcode: OpCode,
+        payload: Bytes,
+    },
 }
 
 impl Waiting {
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Message { payload, .. } => payload.len(),
+    fn cost(&self) -> usize {
+        let payload = match self {
+            Self::Message { payload, .. } | Self::Frame { payload, .. } => payload.len(),
             Self::Prepared(message) => message.payload().len(),
-        }
+        };
+        cost(payload)
     }
+}
 
-    /// Whether it may be dropped: messages may, frames of the protocol may not.
-    fn is_data(&self) -> bool {
-        !matches!(self, Self::Message { opcode: OpCode::Close, .. })
-    }
+/// What a message of this length takes of the room.
+pub(crate) fn cost(length: usize) -> usize {
+    length + ENTRY
 }
 
 /// The messages of one connection that wait for room in its transport, in order.
@@ -44,13 +58,13 @@ impl Backlog {
     }
 
     pub(crate) fn push(&mut self, key: Option<u64>, message: Waiting) {
-        self.bytes += message.len();
+        self.bytes += message.cost();
         self.waiting.push_back((key, message));
     }
 
     pub(crate) fn pop(&mut self) -> Option<Waiting> {
         let (_, message) = self.waiting.pop_front()?;
-        self.bytes -= message.len();
+        self.bytes -= message.cost();
         if self.waiting.is_empty() {
             self.waiting = VecDeque::new();
         }
@@ -61,14 +75,16 @@ impl Backlog {
     pub(crate) fn remove(&mut self, key: u64) -> Option<Waiting> {
         let index = self.waiting.iter().position(|(other, _)| *other == Some(key))?;
         let (_, message) = self.waiting.remove(index)?;
-        self.bytes -= message.len();
+        self.bytes -= message.cost();
         Some(message)
     }
 
-    /// Drops the oldest messages until `room` bytes are free below `cap`; how many were dropped.
-    pub(crate) fn drop_oldest(&mut self, room: usize, cap: usize) -> u64 {
+    /// Drops the oldest messages until there is room for `cost` below `cap`; how many were dropped.
+    pub(crate) fn drop_oldest(&mut self, cost: usize, cap: usize) -> u64 {
         let mut dropped = 0;
-        while self.bytes + room > cap && self.waiting.front().is_some_and(|(_, message)| message.is_data()) {
+        while self.bytes + cost > cap
+            && self.waiting.front().is_some_and(|(_, first)| !matches!(first, Waiting::Frame { .. }))
+        {
             drop(self.pop());
             dropped += 1;
         }

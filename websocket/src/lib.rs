@@ -54,9 +54,9 @@ pub use reconnect::{ReconnectOptions, ReconnectingClientFactory, Reconnection, R
 pub use reconnecting::Reconnecting;
 
 // Dialects.
+pub use autobahn::{Autobahn, AutobahnFactory, AutobahnProtocol};
 pub use frames::{FrameMisuse, FrameReceiver, FrameTransport, Frames, FramesFactory, close_frame};
 pub use twisted::{Twisted, TwistedFactory, TwistedProtocol, TwistedTransport};
-pub use autobahn::{Autobahn, AutobahnFactory, AutobahnProtocol};
 
 // How things end.
 pub use closed::{CloseStatus, Initiator, LimitExceeded, WebSocketClosed, close_code};

@@ -23,6 +23,8 @@ pub(crate) struct Session<P> {
     socket: WebSocket,
     receiver: Receiver,
     control: ControlRate,
+    /// The user was told that the output is high, and not yet that it has drained.
+    told_high: bool,
     response: Option<Box<Accepted>>,
     /// A server's connection has its place among the others until it is dropped.
     membership: Option<Membership>,
@@ -45,7 +47,15 @@ impl<P: WebSocketProtocol> Session<P> {
             receiver.set_delivery(Delivery::Frames);
         }
         let socket = WebSocket::new(transport.clone(), role, options.clone(), protocol, agreed);
-        Self { inner, socket, receiver, control: ControlRate::default(), response: None, membership: None }
+        Self {
+            inner,
+            socket,
+            receiver,
+            control: ControlRate::default(),
+            told_high: false,
+            response: None,
+            membership: None,
+        }
     }
 
     /// A client's, which tells its protocol what the server answered.
@@ -148,7 +158,10 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
                 Err(error) => return socket.fail_frame(error),
             }
             if transport.paused() {
-                return transport.unread(input);
+                if !input.is_empty() || self.receiver.has_due() {
+                    transport.unread(input);
+                }
+                return;
             }
             if input.is_empty() && self.receiver.is_between_messages() {
                 return;
@@ -157,16 +170,19 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
     }
 
     fn output_high(&mut self, _: &Transport) {
+        self.told_high = true;
         self.inner.output_high(&self.socket);
     }
 
-    fn output_drained(&mut self, _: &Transport) {
+    fn output_drained(&mut self, transport: &Transport) {
         let ping = self.socket.socket().unanswered_ping.take();
         if let Some(payload) = ping {
             answer_ping(&self.socket, &payload);
         }
         self.socket.feed();
-        if self.socket.buffered() <= self.socket.options().buffer.low {
+        if self.socket.buffered() > self.socket.options().buffer.low {
+            transport.notify_drained();
+        } else if std::mem::take(&mut self.told_high) {
             self.inner.output_drained(&self.socket);
         }
     }
@@ -248,7 +264,8 @@ fn look(socket: &WebSocket, sent_before: u64) {
     let Some(interval) = state.options.ping_interval else { return };
     // queued output that shrinks is taken by a living peer
     let progress = socket.transport().buffered() > 0 && socket.transport().bytes_sent() > sent_before;
-    let alive = state.heard.replace(false) || progress;
+    // while the application reads nothing, no answer could be heard
+    let alive = state.heard.replace(false) || progress || socket.transport().paused();
     let pinged = state.ping.get().is_some();
     if pinged && !alive {
         log::debug!("{}: no sign of life", socket.peer());

@@ -190,6 +190,7 @@ impl Protocol for HttpChannel {
             if transport.buffered() > transport.buffer_limits().high {
                 // a peer that sends requests and reads no answers: not one answer more for now
                 transport.pause_producing();
+                transport.notify_drained();
                 return transport.unread(input);
             }
             match self.connection.feed(&mut input) {

@@ -11,7 +11,7 @@ use twistor_reactor::{
     Address, DelayedCall, Failure, Producer, ProducerRegistered, ProtocolHandle, Reactor, Streaming, Transport,
 };
 
-use crate::backlog::{Backlog, Waiting};
+use crate::backlog::{Backlog, Waiting, cost};
 use crate::closed::{CloseStatus, close_code};
 use crate::closing::End;
 use crate::message::{AsMessage, Message, PreparedMessage};
@@ -216,14 +216,15 @@ impl WebSocket {
         let socket = &*self.0;
         let cap = socket.options.buffer.cap.saturating_sub(socket.transport.buffered());
         let mut backlog = socket.backlog.borrow_mut();
-        if backlog.bytes() + length > cap {
+        if backlog.bytes() + cost(length) > cap {
             let dropped = match socket.options.overflow {
                 Overflow::Close => {
                     drop(backlog);
                     return self.overflowed();
                 }
-                Overflow::DropNewest => return socket.dropped.set(socket.dropped.get() + 1),
-                Overflow::DropOldest => backlog.drop_oldest(length, cap),
+                Overflow::DropOldest if cost(length) <= cap => backlog.drop_oldest(cost(length), cap),
+                // there is no room for the new one, whatever else is dropped
+                Overflow::DropOldest | Overflow::DropNewest => return socket.dropped.set(socket.dropped.get() + 1),
             };
             socket.dropped.set(socket.dropped.get() + dropped);
         }
@@ -238,7 +239,7 @@ impl WebSocket {
             let next = socket.backlog.borrow_mut().pop();
             match next {
                 Some(Waiting::Prepared(message)) => self.write_prepared(&message),
-                Some(Waiting::Message { opcode: OpCode::Close, payload, .. }) => self.write_close(&payload),
+                Some(Waiting::Frame { fin, opcode, payload }) => self.write_frame(fin, false, opcode, &payload),
                 Some(Waiting::Message { opcode, payload, compress }) => {
                     self.write_message(Message { opcode, payload: &payload }, compress);
                 }
@@ -324,9 +325,22 @@ impl WebSocket {
     fn write_piece(&self, fin: bool, payload: &[u8]) -> Result<(), MessageUnfinished> {
         let opcode = self.0.unfinished.get().ok_or(MessageUnfinished::NotBegun)?;
         self.0.unfinished.set(Some(OpCode::Continuation));
-        if self.0.state.get() == WebSocketState::Open {
-            self.write_frame(fin, false, opcode, payload);
+        if self.0.state.get() != WebSocketState::Open {
+            return Ok(());
         }
+        if !self.must_wait() {
+            self.write_frame(fin, false, opcode, payload);
+            return Ok(());
+        }
+        let room = self.0.options.buffer.cap.saturating_sub(self.buffered());
+        if cost(payload.len()) > room {
+            // a message that has begun can only be finished or ended with its connection
+            self.overflowed();
+            return Ok(());
+        }
+        let payload = Bytes::copy_from_slice(payload);
+        self.0.backlog.borrow_mut().push(None, Waiting::Frame { fin, opcode, payload });
+        self.0.plain.set(false);
         Ok(())
     }
 
@@ -375,7 +389,7 @@ impl WebSocket {
             self.write_close(payload.as_bytes());
         } else {
             let payload = Bytes::copy_from_slice(payload.as_bytes());
-            backlog.push(None, Waiting::Message { opcode: OpCode::Close, payload, compress: false });
+            backlog.push(None, Waiting::Frame { fin: true, opcode: OpCode::Close, payload });
         }
         Ok(())
     }

@@ -146,6 +146,10 @@ impl Stream for MemoryStream {
         self.abortive = true;
     }
 
+    fn in_flight(&self) -> usize {
+        self.outgoing.borrow().bytes.len()
+    }
+
     fn host(&self) -> io::Result<Address> {
         Ok(self.host.clone())
     }

@@ -89,6 +89,9 @@ fn path(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a path");
     let target = test.ancestors().nth(2).expect("deps, and what it is in");
     let path = target.join("examples").join(name);
-    assert!(path.exists(), "no {path:?}: `cargo test` builds it, `cargo test --test it` needs `cargo build --examples`");
+    assert!(
+        path.exists(),
+        "no {path:?}: `cargo test` builds it, `cargo test --test it` needs `cargo build --examples`"
+    );
     path
 }

@@ -19,7 +19,11 @@ pub(crate) enum Event {
     Binary(Vec<u8>),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
-    Ended { was_clean: bool, code: u16, reason: String },
+    Ended {
+        was_clean: bool,
+        code: u16,
+        reason: String,
+    },
     /// The factory's `client_connection_failed`.
     Failed(String),
     /// The factory's `client_connection_lost`, the last of all.

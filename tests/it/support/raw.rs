@@ -115,7 +115,9 @@ impl Raw {
         let head = self.head();
         while self.read() {}
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line");
-        assert!(head.to_ascii_lowercase().contains("\r\nconnection: close\r\n"), "{head}");
+        let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+        let connection = lines.find(|(name, _)| name.eq_ignore_ascii_case("connection"));
+        assert!(connection.is_some_and(|(_, options)| options.contains("close")), "{head}");
         (status, String::from_utf8_lossy(&self.came).into_owned())
     }
 

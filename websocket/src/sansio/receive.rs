@@ -157,6 +157,16 @@ impl Receiver {
         self.phase == Phase::Idle
     }
 
+    /// Whether [`next`](Self::next) has an event to tell, or a buffer to free, even without more input.
+    pub fn has_due(&self) -> bool {
+        match self.phase {
+            Phase::Idle | Phase::Header | Phase::Control => false,
+            // all read, the end of the frame not yet told
+            Phase::Payload => self.frame.remaining == 0,
+            _ => true,
+        }
+    }
+
     #[cold]
     fn fail(&mut self, error: FrameError) -> FrameError {
         self.phase = Phase::Closed;

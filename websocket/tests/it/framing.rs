@@ -264,14 +264,8 @@ fn auto_fragment_cuts_long_messages_and_leaves_short_ones() {
     let server = Server::with(Options { auto_fragment: Some(4), ..Options::default() }, Recorder::echoing);
     let peer = server.open();
     peer.frames(&[text("1234"), text("12345"), text(""), text("12345678")]);
-    let expected = [
-        "text 1234",
-        "fragment of text 1234",
-        "continuation 5",
-        "text",
-        "fragment of text 1234",
-        "continuation 5678",
-    ];
+    let expected =
+        ["text 1234", "fragment of text 1234", "continuation 5", "text", "fragment of text 1234", "continuation 5678"];
     assert_eq!(peer.lines(), expected);
 }
 

@@ -97,7 +97,11 @@ fn a_connection_that_drops_in_its_handshake_leaves_no_timer_behind() {
     for reset in [false, true] {
         let peer = server.connect();
         peer.send("GET / HTTP/1.1\r\nHost:");
-        if reset { peer.reset() } else { peer.close() }
+        if reset {
+            peer.reset()
+        } else {
+            peer.close()
+        }
         server.reactor.settle();
         assert_eq!(server.reactor.pending_calls(), 0);
     }
@@ -108,8 +112,8 @@ fn a_connection_that_drops_in_its_handshake_leaves_no_timer_behind() {
 fn t03_an_endless_header_line_is_answered_431() {
     let server = Server::new();
     let peer = server.connect();
-    let before = heap::held();
     peer.send("GET / HTTP/1.1\r\nX: ");
+    let before = heap::held();
     let sent = (0..1000).take_while(|_| {
         peer.send([b'A'; 1024]);
         assert!(heap::held() < before + 64 * 1024);
@@ -331,18 +335,10 @@ fn t15_a_host_that_is_not_served_is_refused_421() {
 fn t16_subprotocols_that_are_no_set_of_tokens_are_refused() {
     let server = Server::new();
     let thousand: Vec<String> = (0..1000).map(|number| format!("p{number}")).collect();
-    for protocols in ["a, a", "a b", "caf\u{e9}", "a,\"b\"", &thousand.join(",")] {
+    for protocols in ["a, a", "a b", ", a", "", "caf\u{e9}", "a,\"b\"", &thousand.join(",")] {
         let answer = server.refusal_of(upgrade("/", &[&format!("Sec-WebSocket-Protocol: {protocols}")]));
         assert_eq!(answer.status(), 400, "{protocols}");
     }
-}
-
-// RFC 9110, 5.6.1: empty elements of a list are ignored. RFC 6455, 4.1 forbids them to senders only.
-#[test]
-fn t16_empty_elements_of_a_list_are_ignored() {
-    let server = Server::with(Options { protocols: vec!["a".into()], ..Options::default() }, |mould| mould);
-    let response = server.connect().open("/", &["Sec-WebSocket-Protocol: , a,,"]);
-    assert_eq!(response.header("Sec-WebSocket-Protocol"), Some("a"));
 }
 
 #[test]
@@ -356,7 +352,7 @@ fn t17_extension_headers_made_to_hurt_are_declined() {
         "permessage-deflate; client_max_window_bits=99",
         "permessage-deflate; client_max_window_bits=abc",
         "permessage-deflate; server_max_window_bits=16",
-        "permessage-deflate; server_max_window_bits=8",
+        "permessage-deflate; server_max_window_bits=7",
         "permessage-deflate; client_no_context_takeover; client_no_context_takeover",
         "permessage-deflate; unknown",
         ";;;,,,===",
@@ -369,8 +365,9 @@ fn t17_extension_headers_made_to_hurt_are_declined() {
         assert!(matches!(answer.status(), 101 | 400), "{answer}");
         assert_eq!(answer.header("Sec-WebSocket-Extensions"), None, "{offer}");
     }
-    // 8 bits are zlib's trap: whatever is agreed on, a compressed message comes back
-    let response = server.connect().open("/", &["Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=8"]);
+    // 8 bits are zlib's trap: see compression.rs
+    let response =
+        server.connect().open("/", &["Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=8"]);
     assert!(response.header("Sec-WebSocket-Extensions").is_some_and(|agreed| agreed.starts_with("permessage-deflate")));
 }
 

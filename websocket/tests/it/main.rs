@@ -10,3 +10,6 @@ mod closing;
 mod control;
 mod framing;
 mod handshake_server;
+mod keepalive;
+mod limits;
+mod slow_consumers;

@@ -23,14 +23,7 @@ pub(crate) struct Wire {
 }
 
 pub(crate) fn frame(opcode: u8, payload: impl AsRef<[u8]>) -> Wire {
-    Wire {
-        fin: true,
-        rsv: 0,
-        opcode,
-        payload: payload.as_ref().to_vec(),
-        declared: None,
-        length_bytes: None,
-    }
+    Wire { fin: true, rsv: 0, opcode, payload: payload.as_ref().to_vec(), declared: None, length_bytes: None }
 }
 
 pub(crate) fn text(payload: impl AsRef<[u8]>) -> Wire {
@@ -148,23 +141,16 @@ impl Got {
         let payload = input.get(at..at + length)?;
         let payload = payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
         input.drain(..at + length);
-        Some(Self {
-            fin: first & 0x80 != 0,
-            rsv: first >> 4 & 7,
-            opcode: first & 0x0f,
-            masked,
-            payload,
-        })
+        Some(Self { fin: first & 0x80 != 0, rsv: first >> 4 & 7, opcode: first & 0x0f, masked, payload })
     }
 
     /// The code and reason of a Close.
     pub(crate) fn close(&self) -> (u16, String) {
         assert_eq!(self.opcode, CLOSE, "{self}");
         match self.payload[..] {
-            [high, low, ref reason @ ..] => (
-                u16::from_be_bytes([high, low]),
-                String::from_utf8_lossy(reason).into_owned(),
-            ),
+            [high, low, ref reason @ ..] => {
+                (u16::from_be_bytes([high, low]), String::from_utf8_lossy(reason).into_owned())
+            }
             _ => (1005, String::new()),
         }
     }

@@ -102,12 +102,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn new(log: &Log) -> Self {
-        Self {
-            log: log.clone(),
-            act: Rc::new(|_, _| {}),
-            decide: Rc::new(|_| Accept::default().into()),
-            pieces: false,
-        }
+        Self { log: log.clone(), act: Rc::new(|_, _| {}), decide: Rc::new(|_| Accept::default().into()), pieces: false }
     }
 
     /// Does this in each callback, after writing it down.

@@ -1,0 +1,219 @@
+//! Each example as a process of its own, as its first lines say to run it. (The one on a fixed port is left out.)
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::thread;
+
+use tungstenite::Message;
+
+use crate::support::{ClosedPort, Example, bounded, dial, patient, tungstenite};
+
+/// The examples that serve, and where their WebSockets are.
+const SERVERS: [(&str, Option<&str>); 6] = [
+    ("chat_server", Some("/")),
+    ("chat_rooms", Some("/room/tea")),
+    ("maas_chat", Some("/")),
+    ("twisted_echo", Some("/websocket")),
+    ("ws_echo_server", Some("/")),
+    ("echo_server", None),
+];
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// The answer to a GET, whole.
+fn get(port: u16, path: &str) -> String {
+    let mut stream = dial(loopback(port));
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer, then FIN");
+    answer
+}
+
+/// A WebSocket server of somebody else that serves one connection.
+fn foreign_server(serve: impl FnOnce(tungstenite::WebSocket<std::net::TcpStream>) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("ws://{}/", listener.local_addr().expect("an address"));
+    thread::spawn(move || {
+        let stream = patient(listener.accept().expect("a client").0);
+        serve(tungstenite::accept(stream).expect("a handshake"));
+    });
+    url
+}
+
+#[test]
+fn the_servers_end_with_sigterm_and_start_again_on_the_same_port_at_once() {
+    for (name, websocket) in SERVERS {
+        bounded(move || {
+            let (first, port) = Example::serve(name, 0);
+            // this connection is closed by the server, whose port is in TIME-WAIT for it then
+            let mut open = dial(loopback(port));
+            if let Some(path) = websocket {
+                open = tungstenite(loopback(port), path).into_inner();
+            } else {
+                open.write_all(b"?").expect("sent");
+                open.read_exact(&mut [0]).expect("an echo");
+            }
+            first.terminate();
+            let _ = open.read_to_end(&mut Vec::new());
+
+            let (second, same) = Example::serve(name, port);
+            assert_eq!(same, port, "{name}");
+            drop(dial(loopback(port)));
+            if let Some(path) = websocket {
+                drop(tungstenite(loopback(port), path));
+            }
+            second.terminate();
+        });
+    }
+}
+
+#[test]
+fn the_pages_of_the_chats_connect_back() {
+    bounded(|| {
+        for (name, path) in [("chat_server", "/"), ("maas_chat", "/"), ("chat_rooms", "/room/tea")] {
+            let (server, port) = Example::serve(name, 0);
+            let answer = get(port, path);
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            assert!(answer.to_ascii_lowercase().contains("\r\ncontent-type: text/html"), "{answer}");
+            assert!(answer.contains("new WebSocket("), "{answer}");
+            assert!(get(port, "/nowhere").starts_with("HTTP/1.1 404 "));
+            server.terminate();
+        }
+    });
+}
+
+#[test]
+fn the_client_chats_with_the_chat_server() {
+    bounded(|| {
+        let (server, port) = Example::serve("chat_server", 0);
+        let client = Example::start("client", &[&format!("ws://localhost:{port}")]);
+        assert_eq!(client.line(), "Received message: Hello, WebSocket Server!");
+        tungstenite(loopback(port), "/").send(Message::text("hello, client")).expect("sent");
+        assert_eq!(client.line(), "Received message: hello, client");
+        server.terminate();
+        let (status, output) = client.wait();
+        assert!(status.success() && output.starts_with("Connection lost: "), "{status}: {output}");
+    });
+}
+
+// P123: the string is Twisted's.
+#[test]
+fn the_client_says_that_nobody_listens() {
+    bounded(|| {
+        let closed = ClosedPort::new();
+        for host in ["127.0.0.1", "localhost"] {
+            let output = Example::output("client", &[&format!("ws://{host}:{}", closed.port())]);
+            let expected = "Connection failed: Connection was refused by other side: 111: Connection refused.\n";
+            assert_eq!(output, expected);
+        }
+        let output = Example::output("echo_client", &["--port", &closed.port().to_string()]);
+        assert!(output.starts_with("Connection failed: Connection was refused by other side: 111"), "{output}");
+    });
+}
+
+#[test]
+fn the_client_says_that_the_server_closes() {
+    bounded(|| {
+        let url = foreign_server(|mut server| {
+            let hello = server.read().expect("a message");
+            server.send(hello).expect("sent");
+            server.close(None).expect("sent");
+            while server.read().is_ok() {}
+        });
+        let output = Example::output("client", &[&url]);
+        let expected = "Received message: Hello, WebSocket Server!\nConnection lost: Connection was closed cleanly.\n";
+        assert_eq!(output, expected);
+    });
+}
+
+#[test]
+fn the_echo_client_gets_its_echo() {
+    bounded(|| {
+        let (server, port) = Example::serve("echo_server", 0);
+        let output = Example::output("echo_client", &["--port", &port.to_string()]);
+        assert_eq!(output, "Server said: hello, world!\nConnection lost: Connection was closed cleanly.\n");
+        server.terminate();
+    });
+}
+
+#[test]
+fn the_websocket_echo_server_has_three_modes() {
+    bounded(|| {
+        for mode in ["echo", "broadcast", "deflate"] {
+            let server = Example::start("ws_echo_server", &["--port", "0", "--mode", mode]);
+            let line = server.line();
+            let address: SocketAddr = line.strip_prefix("ws://").and_then(|at| at.parse().ok()).expect("an address");
+            let (mut one, mut other) = (tungstenite(address, "/"), tungstenite(address, "/"));
+            for client in [&mut one, &mut other] {
+                client.send(Message::text("hello")).expect("sent");
+                assert_eq!(client.read().expect("an echo"), Message::text("hello"), "{mode}");
+            }
+            one.send(Message::binary(vec![7; 100_000])).expect("sent");
+            let listeners = if mode == "broadcast" { vec![&mut one, &mut other] } else { vec![&mut one] };
+            for client in listeners {
+                while client.read().expect("a message").len() != 100_000 {}
+            }
+            server.terminate();
+        }
+    });
+}
+
+#[test]
+fn twisted_echo_pings_and_echoes() {
+    bounded(|| {
+        let (server, port) = Example::serve("twisted_echo", 0);
+        let mut client = tungstenite(loopback(port), "/websocket");
+        assert_eq!(client.read().expect("a ping"), Message::Ping("are you there?".into()));
+        for message in [Message::text("text"), Message::binary("bytes")] {
+            client.send(message.clone()).expect("sent");
+            assert_eq!(client.read().expect("an echo"), message);
+        }
+        server.terminate();
+    });
+}
+
+#[test]
+fn the_rooms_are_apart() {
+    bounded(|| {
+        let (server, port) = Example::serve("chat_rooms", 0);
+        let enter = |room: &str| {
+            let mut client = tungstenite(loopback(port), room);
+            assert_eq!(client.read().expect("a count"), Message::text("1 here"));
+            client
+        };
+        let (mut tea, mut coffee) = (enter("/room/tea"), enter("/room/coffee"));
+        tea.send(Message::text("milk?")).expect("sent");
+        coffee.send(Message::text("sugar?")).expect("sent");
+        for (client, text) in [(&mut tea, ": milk?"), (&mut coffee, ": sugar?")] {
+            let heard = client.read().expect("its own message");
+            assert!(heard.to_text().expect("text").ends_with(text), "{heard}");
+        }
+        assert!(tungstenite::connect(format!("ws://127.0.0.1:{port}/room/")).is_err(), "a room needs a name");
+        server.terminate();
+    });
+}
+
+#[test]
+fn the_reconnecting_client_comes_back() {
+    bounded(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("ws://{}", listener.local_addr().expect("an address"));
+        let client = Example::start("reconnecting_client", &[&url]);
+        for _ in 0..2 {
+            let stream = patient(listener.accept().expect("a client").0);
+            let mut server = tungstenite::accept(stream).expect("a handshake");
+            assert_eq!(server.read().expect("a message"), Message::text("Hello, world!"));
+            assert!(client.line().starts_with("Server connected: "));
+            assert_eq!(client.line(), "WebSocket connection open.");
+            server.send(Message::text("hello")).expect("sent");
+            assert_eq!(client.line(), "Text message received: hello");
+            drop(server);
+            assert!(client.line().starts_with("WebSocket connection closed: "));
+            assert_eq!(client.line(), "Client connection lost .. retrying ..");
+        }
+        drop(listener);
+        client.terminate();
+    });
+}

@@ -1,0 +1,165 @@
+//! Pings of the library's own, and who is alive.
+
+use std::time::Duration;
+
+use twistor_websocket::{LimitExceeded, Options};
+
+use crate::support::{Got, Peer, Server, binary, frame, ping, pong, text};
+
+const SILENT: &str = "WebSocket ping timeout (peer did not respond with pong in time)";
+
+fn every(seconds: u64, timeout: u64) -> Server {
+    let options = Options {
+        ping_interval: Some(Duration::from_secs(seconds)),
+        ping_timeout: Duration::from_secs(timeout),
+        ..Options::default()
+    };
+    Server::with(options, |mould| mould)
+}
+
+fn pong_of(peer: &Peer) -> Got {
+    let frames = peer.got();
+    let [ping] = &frames[..] else { panic!("expected a ping, got {frames:?}") };
+    assert_eq!(ping.opcode, 9);
+    ping.clone()
+}
+
+// P266
+#[test]
+fn silence_is_broken_with_a_ping_and_its_pong_saves_the_connection() {
+    let server = Server::new();
+    let peer = server.open();
+    for _ in 0..5 {
+        peer.wait(30.0);
+        let payload = pong_of(&peer).payload;
+        peer.wait(14.0);
+        peer.frame(&frame(10, payload));
+        assert_eq!(server.log.socket(0).round_trip_time(), Some(Duration::from_secs(14)));
+        peer.wait(1.1);
+    }
+    assert_eq!(server.log.take(), ["made"], "the pongs are not the application's");
+}
+
+// P266
+#[test]
+fn silence_after_a_ping_ends_the_connection() {
+    let server = every(1, 1);
+    let peer = server.open();
+    peer.wait(1.0);
+    pong_of(&peer);
+    peer.wait(0.9);
+    assert!(!peer.is_over());
+    peer.wait(0.2);
+    assert!(peer.saw_reset());
+    assert_eq!(server.log.count("lost"), 1);
+    let status = server.log.last_status();
+    assert_eq!((status.was_clean, status.code, &*status.reason), (false, 1006, SILENT));
+    assert!(server.log.last_reason().check::<LimitExceeded>());
+    assert_eq!(server.reactor.pending_calls(), 0);
+}
+
+// P266
+#[test]
+fn any_byte_is_a_sign_of_life() {
+    let signs = [text("x").masked(), ping("").masked(), pong("unasked").masked(), vec![0x81]];
+    for sign in signs {
+        let server = every(1, 1);
+        let peer = server.open();
+        peer.wait(1.0);
+        pong_of(&peer);
+        peer.wait(0.5);
+        peer.send(&sign);
+        peer.wait(0.6);
+        assert!(!peer.is_over(), "{sign:02x?}");
+    }
+}
+
+#[test]
+fn a_busy_connection_is_never_pinged() {
+    let server = every(1, 1);
+    let peer = server.open();
+    for _ in 0..20 {
+        peer.wait(0.5);
+        peer.frame(&binary(""));
+    }
+    assert!(peer.got().is_empty());
+}
+
+#[test]
+fn pings_can_be_turned_off() {
+    let server = Server::with(Options { ping_interval: None, ..Options::default() }, |mould| mould);
+    let peer = server.open();
+    peer.wait(1e6);
+    assert!(peer.got().is_empty() && !peer.is_over());
+    assert_eq!(server.reactor.pending_calls(), 0);
+}
+
+#[test]
+fn a_wrong_pong_is_life_but_no_measure() {
+    let server = every(1, 1);
+    let peer = server.open();
+    peer.wait(1.0);
+    pong_of(&peer);
+    peer.frame(&pong("another"));
+    assert_eq!(server.log.take(), ["made", "pong another"]);
+    assert_eq!(server.log.socket(0).round_trip_time(), None);
+}
+
+/// 50 MB to a peer that takes 1 MB a second and says nothing meanwhile.
+#[test]
+fn t43_a_big_message_that_makes_progress_is_not_killed_by_the_keepalive() {
+    let server = every(1, 1);
+    let peer = server.open();
+    peer.set_room(250_000);
+    server.log.socket(0).send_binary(&vec![0; 50_000_000]);
+    server.reactor.settle();
+    let mut bytes = Vec::new();
+    while bytes.len() < 50_000_010 {
+        bytes.extend(peer.bytes());
+        peer.wait(0.25);
+        assert!(!peer.is_over(), "after {} bytes", bytes.len());
+    }
+    // a ping only behind the message
+    assert_eq!(bytes[..2], [0x82, 127]);
+    let mut rest = bytes.split_off(50_000_010);
+    rest.extend(peer.bytes());
+    while let Some(ping) = Got::take(&mut rest) {
+        assert_eq!(ping.opcode, 9);
+    }
+    assert!(rest.is_empty());
+}
+
+#[test]
+fn t43_a_ping_comes_between_frames() {
+    let server = every(1, 100);
+    let peer = server.open();
+    peer.set_room(1);
+    peer.wait(1.0);
+    server.log.socket(0).send_binary(&[0; 1000]);
+    server.log.socket(0).send_binary(&[0; 1000]);
+    server.reactor.settle();
+    peer.wait(1.0);
+    peer.wait(1.0);
+    peer.set_room(usize::MAX);
+    server.reactor.settle();
+    let lines = peer.lines();
+    assert_eq!(lines.iter().filter(|line| line.starts_with("binary")).count(), 2, "{lines:?}");
+}
+
+/// An application that pauses reading cannot hear the pong: that is not the peer's silence.
+#[test]
+fn a_paused_connection_is_not_taken_for_dead() {
+    let server = Server::new();
+    let peer = server.open();
+    server.log.socket(0).pause_producing();
+    for _ in 0..20 {
+        peer.wait(10.0);
+        for got in peer.got() {
+            peer.frame(&frame(10, got.payload));
+        }
+    }
+    assert_eq!(server.log.count("lost"), 0, "{:?}", server.log.take());
+    server.log.socket(0).resume_producing();
+    peer.frame(&text("still here"));
+    assert_eq!(server.log.count("text still here"), 1);
+}
