@@ -2,14 +2,28 @@
 //! memory, in virtual time.
 //!
 //! Tests are named after the cases of the project's list of threats (`t28_...`); behaviour that programs for Twisted and
-//! Autobahn rely on is marked `// P276`.
+//! Autobahn rely on is marked `// P276`. Not here, because it makes no sense at this level:
+//!
+//! * T19, the PROXY protocol, is not spoken by this crate;
+//! * T5, how often a head is parsed, is counted in `src/http/head_tests.rs`;
+//! * T44 to T61 and T63 to T70 are the reactor's (`reactor/tests/parity`), the proxy's (`src/handshake/proxy.rs`) and the
+//!   redirect's (`src/handshake/redirect.rs`); T46, T47, T49, T50 and T55 are here as far as frames are concerned.
 
 mod support;
 
+mod autobahn_dialect;
 mod closing;
+mod compression;
 mod control;
 mod framing;
+mod handshake_client;
 mod handshake_server;
 mod keepalive;
 mod limits;
+mod logs;
+mod negotiation;
+mod panics;
+mod prepared;
+mod shutdown;
+mod site;
 mod slow_consumers;
