@@ -104,19 +104,34 @@ pub(crate) struct Conn {
     pub(crate) out: RefCell<Outbox>,
     pub(crate) protocol: ProtocolSlot,
     /// Received, but to be delivered later: given back with `unread`, or left over for a new protocol.
-    unread: Cell<Vec<u8>>,
+    unread: Cell<Option<Box<[u8]>>>,
     has_unread: Cell<bool>,
     pub(crate) producer: ProducerSlot,
     pub(crate) limits: Cell<BufferLimits>,
     /// With more than this queued, `write` has more to do than to queue.
     pub(crate) much: Cell<usize>,
-    pub(crate) close_timeout: Cell<Option<Duration>>,
-    pub(crate) write_timeout: Cell<Option<Duration>>,
+    pub(crate) close_timeout: Cell<Patience>,
+    pub(crate) write_timeout: Cell<Patience>,
     close_timer: Cell<Option<DelayedCall>>,
     stall_timer: Cell<Option<DelayedCall>>,
     pub(crate) bytes_sent: Cell<u64>,
-    ending: Cell<Option<Failure>>,
+    ending: Cell<Option<Box<Failure>>>,
     owner: Cell<Option<Rc<dyn Owner>>>,
+}
+
+/// A timeout in few bytes, since every connection has two: milliseconds, up to seven weeks.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience(u32);
+
+impl Patience {
+    pub(crate) fn new(timeout: Option<Duration>) -> Self {
+        Self(timeout.map_or(u32::MAX, |timeout| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX)))
+    }
+
+    /// `None`: without end.
+    fn limit(self) -> Option<Duration> {
+        (self.0 != u32::MAX).then(|| Duration::from_millis(self.0.into()))
+    }
 }
 
 /// How long a closing connection may take to flush: Twisted waits for ever, and a peer that does not read keeps it.
@@ -157,8 +172,8 @@ impl Conn {
             producer: ProducerSlot::default(),
             limits: Cell::default(),
             much: Cell::new(SEND_NOW),
-            close_timeout: Cell::new(Some(CLOSE_TIMEOUT)),
-            write_timeout: Cell::new(None),
+            close_timeout: Cell::new(Patience::new(Some(CLOSE_TIMEOUT))),
+            write_timeout: Cell::new(Patience::new(None)),
             close_timer: Cell::default(),
             stall_timer: Cell::default(),
             bytes_sent: Cell::new(0),
@@ -189,8 +204,8 @@ impl Conn {
     /// Keeps bytes to be delivered before anything that is read later.
     pub(crate) fn keep_unread(&self, data: &[u8]) {
         let mut kept = data.to_vec();
-        kept.extend(self.unread.take());
-        self.unread.set(kept);
+        kept.extend(self.unread.take().into_iter().flatten());
+        self.unread.set(Some(kept.into()));
         self.has_unread.set(true);
     }
 
@@ -201,7 +216,7 @@ impl Conn {
         }
         self.phase.set(Phase::Ending);
         self.abortive.set(abortive);
-        self.ending.set(Some(reason));
+        self.ending.set(Some(Box::new(reason)));
         self.out.borrow_mut().clear();
         transport.enqueue(Delivery::End);
     }
@@ -209,7 +224,7 @@ impl Conn {
     /// A panic in a callback is the reason even where an abort came first (P117).
     pub(crate) fn override_reason(&self, reason: &Failure) {
         if self.phase.get() == Phase::Ending {
-            self.ending.set(Some(reason.clone()));
+            self.ending.set(Some(Box::new(reason.clone())));
         }
     }
 
@@ -287,7 +302,7 @@ impl Transport {
         }
         if conn.has_unread.get() {
             conn.has_unread.set(false);
-            self.deliver(core, &mut conn.unread.take());
+            self.deliver(core, &mut conn.unread.take().unwrap_or_default());
         }
         let mut buffer = core.read_buffer.borrow_mut();
         if buffer.is_empty() {
@@ -446,7 +461,7 @@ impl Transport {
     /// While output waits, the peer must take some of it in each period: all that waited, or [`SLOWEST`] bytes a second.
     fn watch_stall(&self, core: &Rc<Core>, queued: usize) {
         let conn = self.conn();
-        let Some(timeout) = conn.write_timeout.get() else { return };
+        let Some(timeout) = conn.write_timeout.get().limit() else { return };
         let armed = conn.stall_timer.take();
         if armed.as_ref().is_some_and(DelayedCall::active) {
             return conn.stall_timer.set(armed);
@@ -483,7 +498,7 @@ impl Transport {
             Delivery::Switch => self.switch_if_asked(core),
             Delivery::End => {
                 let reason = conn.ending.take();
-                self.finish(core, &reason.unwrap_or_else(|| Failure::new(ConnectionLost::new())));
+                self.finish(core, &reason.map_or_else(|| Failure::new(ConnectionLost::new()), |reason| *reason));
             }
             Delivery::Close => self.close_if_flushed(core),
             Delivery::ShutWrite => self.shut_write_if_flushed(core),
@@ -527,7 +542,7 @@ impl Transport {
 
     fn watch_close(&self, core: &Rc<Core>) {
         let conn = self.conn();
-        let Some(timeout) = conn.close_timeout.get() else {
+        let Some(timeout) = conn.close_timeout.get().limit() else {
             return;
         };
         let this = self.clone();
@@ -572,7 +587,7 @@ impl Transport {
             }
         }
         conn.out.borrow_mut().clear();
-        conn.unread.take();
+        drop(conn.unread.take());
         for timer in [conn.close_timer.take(), conn.stall_timer.take()].into_iter().flatten() {
             let _ = timer.cancel();
         }

@@ -15,7 +15,9 @@ const SHARE_FROM: usize = 4 * 1024;
 /// Partial writes move an offset, never bytes; when empty it owns no memory.
 #[derive(Default)]
 pub(crate) struct Outbox {
-    chunks: VecDeque<Bytes>,
+    /// Boxed, and gone when the outbox is empty: most connections never need it.
+    #[expect(clippy::box_collection, reason = "three words less in each connection")]
+    chunks: Option<Box<VecDeque<Bytes>>>,
     tail: Vec<u8>,
     /// Bytes already sent of the first piece.
     sent: usize,
@@ -43,7 +45,7 @@ impl Outbox {
         }
         self.close_tail();
         self.len += data.len();
-        self.chunks.push_back(data);
+        self.chunks.get_or_insert_default().push_back(data);
     }
 
     /// A short header, its first `used` bytes, and what it frames. Copying the whole array and cutting it is one or two
@@ -70,7 +72,8 @@ impl Outbox {
     pub(crate) fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
         let mut skip = self.sent;
         let mut count = 0;
-        for piece in self.chunks.iter().map(|chunk| &chunk[..]).chain([&self.tail[..]]) {
+        for piece in self.chunks.iter().flat_map(|chunks| chunks.iter()).map(|chunk| &chunk[..]).chain([&self.tail[..]])
+        {
             if count == MAX_SLICES {
                 break;
             }
@@ -86,7 +89,7 @@ impl Outbox {
     /// The only piece, if there is just one of the copied kind: the common case, which needs no `writev`.
     #[inline]
     pub(crate) fn only_tail(&self) -> Option<&[u8]> {
-        self.chunks.is_empty().then(|| &self.tail[self.sent..])
+        self.chunks.is_none().then(|| &self.tail[self.sent..])
     }
 
     /// `count` more bytes have been sent.
@@ -94,12 +97,15 @@ impl Outbox {
     pub(crate) fn advance(&mut self, count: usize) {
         self.len -= count;
         self.sent += count;
-        while let Some(first) = self.chunks.front() {
-            if self.sent < first.len() {
-                return;
+        if let Some(chunks) = &mut self.chunks {
+            while let Some(first) = chunks.front() {
+                if self.sent < first.len() {
+                    return;
+                }
+                self.sent -= first.len();
+                chunks.pop_front();
             }
-            self.sent -= first.len();
-            self.chunks.pop_front();
+            self.chunks = None;
         }
         if self.len == 0 {
             self.sent = 0;
@@ -113,14 +119,15 @@ impl Outbox {
 
     /// Everything queued, copied: for tests.
     pub(crate) fn to_vec(&self) -> Vec<u8> {
-        let mut all: Vec<u8> = self.chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect();
+        let mut all: Vec<u8> = self.chunks.iter().flat_map(|chunks| chunks.iter()).flatten().copied().collect();
         all.extend_from_slice(&self.tail);
         all.split_off(self.sent)
     }
 
     fn close_tail(&mut self) {
         if !self.tail.is_empty() {
-            self.chunks.push_back(Bytes::from(std::mem::take(&mut self.tail)));
+            let tail = Bytes::from(std::mem::take(&mut self.tail));
+            self.chunks.get_or_insert_default().push_back(tail);
         }
     }
 }

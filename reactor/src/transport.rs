@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::address::Address;
-use crate::conn::{Conn, Delivery, Phase, WriteHalf};
+use crate::conn::{Conn, Delivery, Patience, Phase, WriteHalf};
 use crate::core::Task;
 use crate::error::{BufferOverflow, ConnectionAborted};
 use crate::failure::Failure;
@@ -219,13 +219,13 @@ impl Transport {
     /// How long `lose_connection` may take to flush before the connection is aborted: default 30 s; `None` waits for
     /// ever, as Twisted does.
     pub fn set_close_timeout(&self, timeout: Option<Duration>) {
-        self.0.close_timeout.set(timeout);
+        self.0.close_timeout.set(Patience::new(timeout));
     }
 
     /// Aborts the connection when output waits and the peer takes, in a period of this length, neither all that waited
     /// when it began nor 256 bytes a second. Default `None`: never.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
-        self.0.write_timeout.set(timeout);
+        self.0.write_timeout.set(Patience::new(timeout));
     }
 
     /// Whether the connection is there and has not been told to end.

@@ -44,13 +44,15 @@ pub(crate) fn cost(length: usize) -> usize {
 /// The messages of one connection that wait for room in its transport, in order.
 #[derive(Default)]
 pub(crate) struct Backlog {
-    waiting: VecDeque<(Option<u64>, Waiting)>,
+    /// Boxed: most connections never need it.
+    #[expect(clippy::box_collection, reason = "three words less in each connection")]
+    waiting: Option<Box<VecDeque<(Option<u64>, Waiting)>>>,
     bytes: usize,
 }
 
 impl Backlog {
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_none()
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -59,32 +61,40 @@ impl Backlog {
 
     pub(crate) fn push(&mut self, key: Option<u64>, message: Waiting) {
         self.bytes += message.cost();
-        self.waiting.push_back((key, message));
+        self.waiting.get_or_insert_default().push_back((key, message));
     }
 
     pub(crate) fn pop(&mut self) -> Option<Waiting> {
-        let (_, message) = self.waiting.pop_front()?;
-        self.bytes -= message.cost();
-        if self.waiting.is_empty() {
-            self.waiting = VecDeque::new();
-        }
-        Some(message)
+        let (_, message) = self.waiting.as_mut()?.pop_front()?;
+        Some(self.taken(message))
     }
 
     /// Takes out the waiting message with this key, if there is one: a newer value supersedes it.
     pub(crate) fn remove(&mut self, key: u64) -> Option<Waiting> {
-        let index = self.waiting.iter().position(|(other, _)| *other == Some(key))?;
-        let (_, message) = self.waiting.remove(index)?;
+        let waiting = self.waiting.as_mut()?;
+        let index = waiting.iter().position(|(other, _)| *other == Some(key))?;
+        let (_, message) = waiting.remove(index)?;
+        Some(self.taken(message))
+    }
+
+    fn taken(&mut self, message: Waiting) -> Waiting {
         self.bytes -= message.cost();
-        Some(message)
+        if self.waiting.as_ref().is_some_and(|waiting| waiting.is_empty()) {
+            self.waiting = None;
+        }
+        message
+    }
+
+    /// Whether the message that is next may be dropped.
+    fn first_is_data(&self) -> bool {
+        let first = self.waiting.as_ref().and_then(|waiting| waiting.front());
+        first.is_some_and(|(_, first)| !matches!(first, Waiting::Frame { .. }))
     }
 
     /// Drops the oldest messages until there is room for `cost` below `cap`; how many were dropped.
     pub(crate) fn drop_oldest(&mut self, cost: usize, cap: usize) -> u64 {
         let mut dropped = 0;
-        while self.bytes + cost > cap
-            && self.waiting.front().is_some_and(|(_, first)| !matches!(first, Waiting::Frame { .. }))
-        {
+        while self.bytes + cost > cap && self.first_is_data() {
             drop(self.pop());
             dropped += 1;
         }

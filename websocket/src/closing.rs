@@ -1,5 +1,6 @@
 //! The closing handshake (RFC 6455, 7), and the other ways for a WebSocket to end.
 
+use std::cell::RefMut;
 use std::time::Duration;
 
 use twistor_reactor::{Failure, Transport};
@@ -32,11 +33,15 @@ pub(crate) fn linger(transport: &Transport) -> twistor_reactor::DelayedCall {
 }
 
 impl WebSocket {
+    /// What is known about the end; nothing is kept of it before there is something to know.
+    fn end(&self) -> RefMut<'_, End> {
+        RefMut::map(self.socket().end.borrow_mut(), |end| &mut **end.get_or_insert_default())
+    }
+
     /// Our Close comes first.
     pub(crate) fn begin_close(&self, code: Option<u16>) {
-        let socket = self.socket();
         self.set_state(WebSocketState::Closing);
-        let mut end = socket.end.borrow_mut();
+        let mut end = self.end();
         end.sent = code;
         end.initiator = Some(Initiator::Local);
         drop(end);
@@ -49,7 +54,7 @@ impl WebSocket {
         let Some(timeout) = socket.options.close_handshake_timeout else { return };
         let this = self.clone();
         let timer = self.reactor().call_later(timeout, move || {
-            this.socket().end.borrow_mut().failure = Some(Failure::new(LimitExceeded::CloseTimeout));
+            this.end().failure = Some(Failure::new(LimitExceeded::CloseTimeout));
             this.abort_with(Failure::new(LimitExceeded::CloseTimeout));
         });
         self.set_deadline(timer);
@@ -66,7 +71,7 @@ impl WebSocket {
         let socket = self.socket();
         let began = self.state();
         self.set_state(WebSocketState::Closed);
-        socket.end.borrow_mut().received = Some((code, reason.to_owned()));
+        self.end().received = Some((code, reason.to_owned()));
         if began == WebSocketState::Open {
             self.drop_backlog();
             let reply = if code == close_code::NO_STATUS { None } else { Some((code, reason)) };
@@ -74,7 +79,7 @@ impl WebSocket {
             if let Ok(payload) = ClosePayload::new(reply) {
                 self.write_close(payload.as_bytes());
             }
-            let mut end = socket.end.borrow_mut();
+            let mut end = self.end();
             end.sent = Some(code);
             end.initiator = Some(Initiator::Peer);
         }
@@ -109,7 +114,7 @@ impl WebSocket {
     /// The peer gives no sign of life: there is nobody to talk to.
     pub(crate) fn silent(&self) {
         let failure = Failure::new(LimitExceeded::PingTimeout);
-        self.socket().end.borrow_mut().failure = Some(failure.clone());
+        self.end().failure = Some(failure.clone());
         self.abort_with(failure);
     }
 
@@ -128,7 +133,7 @@ impl WebSocket {
                 self.write_close(payload.as_bytes());
             }
         }
-        let mut end = socket.end.borrow_mut();
+        let mut end = self.end();
         end.sent = Some(code);
         end.initiator = Some(Initiator::Local);
         end.failure = Some(failure);
@@ -144,7 +149,7 @@ impl WebSocket {
         for timer in [socket.deadline.take(), socket.keepalive.take()].into_iter().flatten() {
             let _ = timer.cancel();
         }
-        let mut end = socket.end.borrow_mut();
+        let mut end = self.end();
         let failure = end.failure.take();
         let initiator = end.initiator.unwrap_or(Initiator::Network);
         let status = match (end.received.take(), &failure) {

@@ -52,7 +52,7 @@ impl Connections {
             *self.by_address.borrow_mut().entry(address).or_default() += 1;
         }
         let key = self.sockets.borrow_mut().insert(None);
-        Ok(Membership { connections: self.clone(), key, address })
+        Ok(Membership { connections: self.clone(), key, address: address.map(Box::new) })
     }
 }
 
@@ -60,7 +60,8 @@ impl Connections {
 pub(crate) struct Membership {
     connections: Rc<Connections>,
     key: usize,
-    address: Option<IpAddr>,
+    /// Boxed: mostly there is none.
+    address: Option<Box<IpAddr>>,
 }
 
 impl Membership {
@@ -77,12 +78,12 @@ impl Drop for Membership {
     fn drop(&mut self) {
         let removed = self.connections.sockets.borrow_mut().try_remove(self.key);
         drop(removed);
-        if let Some(address) = self.address {
+        if let Some(address) = self.address.take() {
             let mut by_address = self.connections.by_address.borrow_mut();
-            if let Some(count) = by_address.get_mut(&address) {
+            if let Some(count) = by_address.get_mut(&*address) {
                 *count -= 1;
                 if *count == 0 {
-                    by_address.remove(&address);
+                    by_address.remove(&*address);
                 }
             }
         }

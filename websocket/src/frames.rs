@@ -85,8 +85,8 @@ pub fn close_frame(data: &[u8]) -> (u16, &str) {
 /// What `WebSocketsTransport` has and [`WebSocket`] has not. Its `loseConnection` is [`WebSocket::lose_connection`].
 pub trait FrameTransport {
     /// `sendFrame(opcode, data, fin)`. Dropped unless the WebSocket is open. A Close is
-    /// [`lose_connection`](WebSocket::lose_connection), with the code and reason in its payload. A data frame that would
-    /// make the output longer than [`BufferLimits::cap`](twistor_reactor::BufferLimits::cap) ends the connection with 1013.
+    /// [`lose_connection`](WebSocket::lose_connection), with the code and reason in its payload. A data frame for
+    /// which the output is too long ([`BufferLimits::cap`](twistor_reactor::BufferLimits::cap)) ends the connection.
     ///
     /// # Errors
     /// [`FrameMisuse`] for a frame that RFC 6455 does not allow here; nothing is sent then.
@@ -98,11 +98,6 @@ impl FrameTransport for WebSocket {
         // RFC 6455, 5.5: control frames MUST NOT be fragmented.
         if opcode.is_control() && !fin {
             return Err(FrameMisuse::FragmentedControl(opcode));
-        }
-        let queued = self.buffered();
-        if !opcode.is_control() && queued > 0 && queued + data.len() > self.options().buffer.cap {
-            self.overflowed(); // a frame cannot be dropped from the middle of a message
-            return Ok(());
         }
         match opcode {
             OpCode::Ping => self.ping(data)?,

@@ -266,20 +266,19 @@ fn look(socket: &WebSocket, sent_before: u64) {
     let progress = socket.transport().buffered() > 0 && socket.transport().bytes_sent() > sent_before;
     // while the application reads nothing, no answer could be heard
     let alive = state.heard.replace(false) || progress || socket.transport().paused();
-    let pinged = state.ping.get().is_some();
-    if pinged && !alive {
+    let ping = state.ping.take();
+    if ping.is_some() && !alive {
         log::debug!("{}: no sign of life", socket.peer());
         return socket.silent();
     }
     if alive {
-        state.ping.set(None);
         return keep_alive(socket.clone(), interval);
     }
     if !socket.is_open() {
         return; // the closing handshake has a deadline of its own
     }
     let token: u64 = rand::random();
-    state.ping.set(Some((token, socket.reactor().now())));
+    state.ping.set(Some(Box::new((token, socket.reactor().now()))));
     socket.write_frame(true, false, OpCode::Ping, &token.to_be_bytes());
     keep_alive(socket.clone(), state.options.ping_timeout);
 }
@@ -287,12 +286,15 @@ fn look(socket: &WebSocket, sent_before: u64) {
 /// Whether a pong answers a keepalive ping, which is not the application's.
 fn is_keepalive_pong(socket: &WebSocket, payload: &[u8]) -> bool {
     let state = socket.socket();
-    match state.ping.get() {
-        Some((token, sent)) if payload == token.to_be_bytes() => {
-            state.round_trip.set(Some(socket.reactor().now().saturating_duration_since(sent)));
-            state.ping.set(None);
+    match state.ping.take() {
+        Some(ping) if payload == ping.0.to_be_bytes() => {
+            let took = socket.reactor().now().saturating_duration_since(ping.1).as_micros();
+            state.round_trip.set(u32::try_from(took).unwrap_or(u32::MAX).max(1));
             true
         }
-        _ => false,
+        other => {
+            state.ping.set(other);
+            false
+        }
     }
 }

@@ -53,11 +53,13 @@ pub(crate) struct Socket {
     dropped: Cell<u64>,
     /// The kind of a message that is being sent in pieces.
     unfinished: Cell<Option<OpCode>>,
-    pub(crate) end: RefCell<End>,
+    pub(crate) end: RefCell<Option<Box<End>>>,
     /// Whether anything has come since this was last looked at.
     pub(crate) heard: Cell<bool>,
-    pub(crate) ping: Cell<Option<(u64, Instant)>>,
-    pub(crate) round_trip: Cell<Option<Duration>>,
+    /// The keepalive ping that waits for its answer.
+    pub(crate) ping: Cell<Option<Box<(u64, Instant)>>>,
+    /// In microseconds; 0 before the first answer.
+    pub(crate) round_trip: Cell<u32>,
     pub(crate) unanswered_ping: Cell<Option<Box<[u8]>>>,
     pub(crate) keepalive: Cell<Option<DelayedCall>>,
     pub(crate) deadline: Cell<Option<DelayedCall>>,
@@ -94,7 +96,7 @@ impl WebSocket {
             end: RefCell::default(),
             heard: Cell::new(false),
             ping: Cell::new(None),
-            round_trip: Cell::new(None),
+            round_trip: Cell::new(0),
             unanswered_ping: Cell::default(),
             keepalive: Cell::default(),
             deadline: Cell::default(),
@@ -434,7 +436,7 @@ impl WebSocket {
 
     /// How it ended; `None` before that.
     pub fn close_status(&self) -> Option<CloseStatus> {
-        self.0.end.borrow().status.clone()
+        self.0.end.borrow().as_ref()?.status.clone()
     }
 
     /// The subprotocol that was agreed on.
@@ -449,7 +451,8 @@ impl WebSocket {
 
     /// How long the peer took to answer the last keepalive ping.
     pub fn round_trip_time(&self) -> Option<Duration> {
-        self.0.round_trip.get()
+        let micros = self.0.round_trip.get();
+        (micros > 0).then(|| Duration::from_micros(micros.into()))
     }
 
     /// The other end.

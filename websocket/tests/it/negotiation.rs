@@ -1,0 +1,234 @@
+//! Who decides on a handshake, and when: `Accept`, `Refuse`, `Later`.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::StatusCode;
+use twistor_reactor::testing::MemoryReactor;
+use twistor_reactor::{Failure, Resolver, UserError};
+use twistor_websocket::http::Response;
+use twistor_websocket::{Accept, Negotiation, Options, Refusal};
+
+use crate::support::{Event, Server, close, text, upgrade};
+
+// P270
+#[test]
+fn a_refusal_is_the_response_that_the_application_makes() {
+    let server = Server::with(Options::default(), |mould| {
+        mould.deciding(|request| match request.query_value("token").as_deref() {
+            Some("good") => Accept::default().into(),
+            Some("page") => Refusal::from(Response::html("<p>no</p>").status(StatusCode::PAYMENT_REQUIRED)).into(),
+            _ => {
+                Refusal::new(StatusCode::UNAUTHORIZED, "no token").header("WWW-Authenticate", "Bearer").unwrap().into()
+            }
+        })
+    });
+    let answer = server.refusal_of(upgrade("/", &[]));
+    assert_eq!(
+        (answer.status(), answer.header("WWW-Authenticate"), &*answer.body),
+        (401, Some("Bearer"), "no token\n")
+    );
+    let answer = server.refusal_of(upgrade("/?token=page", &[]));
+    assert_eq!((answer.status(), &*answer.body), (402, "<p>no</p>"));
+    assert_eq!((server.handle.connection_count(), server.handle.accepted()), (0, 0));
+    assert!(server.log.take().is_empty(), "no callback of a connection that never was");
+    server.connect().open("/?token=good", &[]);
+    assert_eq!(server.log.take(), ["made"]);
+}
+
+// P267, P270
+#[test]
+fn an_acceptance_may_choose_the_subprotocol_and_add_headers() {
+    let server = Server::with(Options { protocols: vec!["first".into()], ..Options::default() }, |mould| {
+        mould.deciding(|_| {
+            let mut accept = Accept::protocol("second");
+            accept.headers.append("set-cookie", http::HeaderValue::from_static("a=1"));
+            accept.headers.append("set-cookie", http::HeaderValue::from_static("b=2"));
+            accept.into()
+        })
+    });
+    let response = server.connect().open("/", &["Sec-WebSocket-Protocol: first, second"]);
+    assert_eq!(response.header("Sec-WebSocket-Protocol"), Some("second"));
+    let cookies = response.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
+    assert_eq!(cookies.map(|(_, value)| value.as_str()).collect::<Vec<_>>(), ["a=1", "b=2"]);
+    // RFC 6455, 4.2.2: never one that the client did not offer
+    assert_eq!(server.refusal_of(upgrade("/", &["Sec-WebSocket-Protocol: first"])).status(), 500);
+}
+
+/// The application's promises, in the order in which handshakes came.
+#[derive(Clone, Default)]
+struct Promises(Rc<RefCell<VecDeque<Resolver<Negotiation>>>>);
+
+impl Promises {
+    fn next(&self) -> Resolver<Negotiation> {
+        self.0.borrow_mut().pop_front().expect("a promise")
+    }
+}
+
+/// A server that decides later.
+fn later(options: Options) -> (Server, Promises) {
+    let (promises, reactor) = (Promises::default(), Rc::new(RefCell::new(None::<twistor_reactor::Reactor>)));
+    let (given, from) = (promises.clone(), reactor.clone());
+    let server = Server::with(options, move |mould| {
+        mould.echoing().deciding(move |_| {
+            let (resolver, deferred) = from.borrow().as_ref().expect("the reactor").deferred();
+            given.0.borrow_mut().push_back(resolver);
+            Negotiation::Later(deferred)
+        })
+    });
+    *reactor.borrow_mut() = Some((**server.reactor).clone());
+    (server, promises)
+}
+
+// P270
+#[test]
+fn a_later_acceptance_opens_the_websocket_and_early_frames_wait_for_it() {
+    let (server, promises) = later(Options::default());
+    let peer = server.connect();
+    let mut bytes = upgrade("/", &[]).into_bytes();
+    bytes.extend(text("early").masked());
+    peer.send(bytes);
+    peer.frame(&text("while it thinks"));
+    peer.wait(5.0);
+    assert!(peer.bytes().is_empty() && server.log.take().is_empty());
+    assert_eq!(server.handle.connection_count(), 1, "it has its place already");
+    promises.next().resolve(Accept::default().into());
+    server.reactor.settle();
+    assert_eq!(peer.http().status(), 101);
+    assert_eq!(peer.lines(), ["text early", "text while it thinks"]);
+    peer.wait(20.0);
+    assert!(!peer.is_over(), "the handshake's deadline is off");
+    peer.frame(&close(1000, ""));
+    assert!(server.only_end().0);
+}
+
+// P270
+#[test]
+fn a_later_refusal_is_sent() {
+    let (server, promises) = later(Options::default());
+    let peer = server.connect();
+    peer.send(upgrade("/", &[]));
+    promises.next().resolve(Refusal::new(StatusCode::FORBIDDEN, "after all").into());
+    server.reactor.settle();
+    let answer = peer.http();
+    assert_eq!((answer.status(), &*answer.body), (403, "after all\n"));
+    assert!(peer.saw_end());
+    peer.wait(3.0);
+    assert_eq!((server.handle.connection_count(), server.reactor.pending_calls()), (0, 0));
+    assert!(server.log.take().is_empty());
+}
+
+#[test]
+fn a_later_may_be_later_still() {
+    let (server, promises) = later(Options::default());
+    let peer = server.connect();
+    peer.send(upgrade("/", &[]));
+    let (resolver, deferred) = server.reactor.deferred();
+    promises.next().resolve(Negotiation::Later(deferred));
+    server.reactor.settle();
+    assert!(peer.bytes().is_empty());
+    resolver.resolve(Accept::default().into());
+    server.reactor.settle();
+    assert_eq!(peer.http().status(), 101);
+}
+
+#[test]
+fn a_later_that_fails_or_is_given_up_is_answered_500() {
+    for give_up in [false, true] {
+        let (server, promises) = later(Options::default());
+        let peer = server.connect();
+        peer.send(upgrade("/", &[]));
+        if give_up {
+            drop(promises.next())
+        } else {
+            promises.next().fail(Failure::new(UserError::new()))
+        }
+        server.reactor.settle();
+        assert_eq!(peer.http().status(), 500);
+        assert!(peer.saw_end());
+        peer.wait(3.0);
+        assert_eq!((server.handle.connection_count(), server.reactor.pending_calls()), (0, 0));
+    }
+}
+
+// P265
+#[test]
+fn a_later_that_is_too_late_is_answered_408_ten_seconds_after_the_connection() {
+    let (server, promises) = later(Options::default());
+    let peer = server.connect();
+    peer.wait(4.0);
+    peer.send(upgrade("/", &[]));
+    peer.wait(5.9);
+    assert!(peer.bytes().is_empty());
+    peer.wait(0.2);
+    assert_eq!(peer.http().status(), 408);
+    assert!(peer.saw_end());
+    // whatever is decided now
+    for decision in [Accept::default().into(), Refusal::new(StatusCode::FORBIDDEN, "no").into()] {
+        let (server, promises) = later(Options::default());
+        let peer = server.connect();
+        peer.send(upgrade("/", &[]));
+        peer.wait(10.1);
+        assert_eq!(peer.http().status(), 408);
+        promises.next().resolve(decision);
+        server.reactor.settle();
+        assert!(peer.bytes().is_empty());
+        peer.wait(5.0);
+        assert!(server.log.take().is_empty());
+        assert_eq!((server.handle.connection_count(), server.reactor.pending_calls()), (0, 0));
+    }
+    drop(promises);
+}
+
+#[test]
+fn a_client_that_leaves_meanwhile_gives_up_its_place() {
+    for reset in [false, true] {
+        let (server, promises) = later(Options { open_handshake_timeout: None, ..Options::default() });
+        let peer = server.connect();
+        peer.send(upgrade("/", &[]));
+        assert_eq!(server.handle.connection_count(), 1);
+        if reset {
+            peer.reset()
+        } else {
+            peer.close()
+        }
+        server.reactor.settle();
+        assert_eq!((server.handle.connection_count(), server.reactor.pending_calls()), (0, 0));
+        promises.next().resolve(Accept::default().into());
+        server.reactor.settle();
+        assert!(server.log.take().is_empty());
+        assert_eq!(server.handle.accepted(), 0);
+    }
+}
+
+#[test]
+fn a_decision_may_come_at_once_from_a_deferred() {
+    let reactor = MemoryReactor::new();
+    let (resolver, deferred) = reactor.deferred::<Negotiation>();
+    resolver.resolve(Accept::default().into());
+    reactor.settle();
+    let deferred = RefCell::new(Some(deferred));
+    let server = Server::with(Options::default(), |mould| {
+        mould.deciding(move |_| Negotiation::Later(deferred.borrow_mut().take().expect("once")))
+    });
+    let peer = server.connect();
+    peer.send(upgrade("/", &[]));
+    reactor.advance(Duration::ZERO);
+    server.reactor.settle();
+    assert_eq!(peer.http().status(), 101);
+}
+
+#[test]
+fn what_is_sent_on_opening_comes_behind_the_101() {
+    let server = Server::with(Options::default(), |mould| {
+        mould.acting(|socket, event| {
+            if let Event::Made = event {
+                socket.send_text("welcome");
+            }
+        })
+    });
+    let peer = server.open();
+    assert_eq!(peer.lines(), ["text welcome"]);
+}

@@ -1,0 +1,170 @@
+//! The end of a server: `ServerHandle::shutdown`.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use twistor_reactor::Failure;
+use twistor_websocket::{Accept, Negotiation, Options, Resource, Site, WebSocket, WebSocketResource};
+
+use crate::support::{Log, Peer, Recorder, Recorders, Server, close, text, upgrade};
+
+type Outcome = Rc<RefCell<Option<Result<Vec<WebSocket>, Failure>>>>;
+
+fn shut_down(server: &Server, deadline: u64, stagger: u64) -> Outcome {
+    let outcome = Outcome::default();
+    let slot = outcome.clone();
+    let seconds = Duration::from_secs;
+    let done = server.handle.shutdown(&server.reactor, seconds(deadline), seconds(stagger));
+    let _ = done.add_both(move |result| *slot.borrow_mut() = Some(result));
+    server.reactor.settle();
+    outcome
+}
+
+fn stragglers(outcome: &Outcome) -> Option<Vec<WebSocket>> {
+    outcome.borrow().as_ref().map(|result| result.clone().expect("no failure"))
+}
+
+fn patient(deadline: Option<u64>) -> Server {
+    let close_handshake_timeout = deadline.map(Duration::from_secs);
+    Server::with(Options { close_handshake_timeout, ping_interval: None, ..Options::default() }, |mould| mould)
+}
+
+#[test]
+fn everybody_is_told_1001_and_the_deferred_fires_when_all_are_gone() {
+    let server = Server::new();
+    let peers: Vec<Peer> = (0..3).map(|_| server.open()).collect();
+    let outcome = shut_down(&server, 10, 0);
+    for peer in &peers {
+        assert_eq!(peer.lines(), ["close 1001 the server is shutting down"]);
+        assert_eq!(stragglers(&outcome), None);
+        peer.frame(&close(1001, ""));
+    }
+    assert_eq!(stragglers(&outcome), Some(vec![]));
+    assert_eq!((server.log.count("lost"), server.reactor.pending_calls()), (3, 0));
+}
+
+#[test]
+fn a_server_without_connections_is_down_at_once() {
+    let outcome = shut_down(&Server::new(), 10, 0);
+    assert_eq!(stragglers(&outcome), Some(vec![]));
+}
+
+#[test]
+fn what_is_queued_goes_before_the_close() {
+    let server = Server::new();
+    let peer = server.open();
+    peer.set_room(0);
+    let socket = server.log.socket(0);
+    (0..5).for_each(|_| socket.send_binary(&[0; 50_000]));
+    shut_down(&server, 10, 0);
+    peer.set_room(usize::MAX);
+    server.reactor.settle();
+    let lines = peer.lines();
+    assert_eq!((lines.len(), lines.last().map(String::as_str)), (6, Some("close 1001 the server is shutting down")));
+}
+
+#[test]
+fn new_handshakes_are_answered_503_meanwhile() {
+    let server = Server::new();
+    let _peer = server.open();
+    shut_down(&server, 10, 0);
+    let answer = server.refusal_of(upgrade("/", &[]));
+    assert_eq!(answer.status(), 503);
+    assert!(answer.header("Retry-After").is_some());
+}
+
+#[test]
+fn whoever_has_not_left_at_the_deadline_is_cut_off_and_reported() {
+    let server = patient(None);
+    let (good, bad) = (server.open(), server.open());
+    let stubborn = server.log.socket(1);
+    let outcome = shut_down(&server, 3, 0);
+    good.frame(&close(1001, ""));
+    server.wait(2.9);
+    assert_eq!(stragglers(&outcome), None);
+    server.wait(0.2);
+    assert!(bad.saw_reset());
+    assert_eq!(stragglers(&outcome), Some(vec![stubborn]));
+    assert_eq!(server.log.count("lost"), 2);
+}
+
+#[test]
+fn closes_are_staggered_over_the_time_that_is_given() {
+    let server = patient(None);
+    let peers: Vec<Peer> = (0..4).map(|_| server.open()).collect();
+    let outcome = shut_down(&server, 100, 8);
+    let told = || peers.iter().filter(|peer| !peer.got().is_empty()).count();
+    for second in 0..8 {
+        let now = told();
+        assert_eq!(now, usize::from(second % 2 == 0), "in second {second}");
+        // those that were not told yet work on
+        server.wait(1.0);
+    }
+    for peer in &peers {
+        peer.frame(&close(1001, ""));
+    }
+    assert_eq!(stragglers(&outcome), Some(vec![]));
+}
+
+/// `Negotiation::Later` that is not decided when the server goes down is not decided for ever.
+#[test]
+fn a_handshake_that_is_undecided_does_not_hold_up_the_end() {
+    for decided in [None, Some(false), Some(true)] {
+        let reactor = Rc::new(twistor_reactor::testing::MemoryReactor::new());
+        let log = Log::default();
+        let (resolver, deferred) = reactor.deferred::<Negotiation>();
+        let deferred = RefCell::new(Some(deferred));
+        let recorder = Recorder::new(&log)
+            .deciding(move |_| Negotiation::Later(deferred.borrow_mut().take().expect("one handshake")));
+        let options = Options { open_handshake_timeout: None, ..Options::default() };
+        let websocket = WebSocketResource::with_options(Recorders(recorder), options);
+        let handle = websocket.handle();
+        let port = reactor.listen_tcp(80, Site::new(Resource::new().websocket(websocket))).unwrap();
+        let peer = Peer::client(&reactor, reactor.connect_to(&port));
+        peer.send(upgrade("/", &[]));
+        let outcome = Rc::new(RefCell::new(None));
+        let slot = outcome.clone();
+        let done = handle.shutdown(&reactor, Duration::from_secs(5), Duration::ZERO);
+        let _ = done.add_both(move |result| *slot.borrow_mut() = Some(result.map(|sockets| sockets.len()).ok()));
+        let mut resolver = Some(resolver);
+        if decided.is_some() {
+            // accepted in the middle of the shutdown
+            if let Some(resolver) = resolver.take() {
+                resolver.resolve(Accept::default().into());
+            }
+            reactor.settle();
+        }
+        peer.wait(1.0);
+        if decided == Some(true) {
+            let lines = format!("{}", peer.bytes().escape_ascii());
+            assert!(lines.contains("503") || lines.contains("\\x88"), "told nothing of the shutdown: {lines}");
+        }
+        peer.wait(4.1);
+        peer.wait(10.0);
+        assert!(outcome.borrow().is_some(), "decided: {decided:?}; {:?}", log.take());
+        assert_eq!(handle.connection_count(), 0);
+        drop(resolver);
+    }
+}
+
+#[test]
+fn a_second_shutdown_is_told_of_the_end_as_well_as_the_first() {
+    let server = Server::new();
+    let peer = server.open();
+    let outcomes = [shut_down(&server, 10, 0), shut_down(&server, 10, 0)];
+    peer.frame(&close(1001, ""));
+    for outcome in &outcomes {
+        assert!(matches!(&*outcome.borrow(), Some(Ok(late)) if late.is_empty()), "{:?}", outcome.borrow());
+    }
+}
+
+#[test]
+fn messages_of_the_closing_are_not_delivered_and_others_are() {
+    let server = patient(None);
+    let (first, second) = (server.open(), server.open());
+    shut_down(&server, 100, 10);
+    first.frame(&text("told already"));
+    second.frame(&text("not told yet"));
+    assert_eq!((server.log.count("text told already"), server.log.count("text not told yet")), (0, 1));
+}

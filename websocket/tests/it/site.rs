@@ -1,0 +1,404 @@
+//! Pages beside WebSockets: `Site` and `Resource`.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use twistor_reactor::Address;
+use twistor_websocket::http::Response;
+use twistor_websocket::{Negotiation, Options, Resource, SiteOptions, WebSocketResource};
+
+use crate::support::{Log, Pages, Peer, Recorder, Recorders, get, request, text, upgrade};
+
+fn pages() -> Pages {
+    Pages::new(tree())
+}
+
+fn tree() -> Resource {
+    let mut root = Resource::new().render_get(|_| Response::html("<h1>root</h1>"));
+    let mut nested = Resource::new();
+    nested.put_child("deep", Resource::new().render_get(|request| Response::text(request.path())));
+    nested.put_child("leaf", Resource::new().leaf().render_get(|request| Response::text(request.path())));
+    root.put_child("nested", nested);
+    root.put_child(
+        "form",
+        Resource::new().render_post(|request| Response::bytes("a/b", request.body().to_vec()).unwrap()),
+    );
+    root.put_child("data", Resource::new().data("image/png", &b"png"[..]).unwrap());
+    root.put_child("slash here", Resource::new().render_get(|_| Response::text("decoded")));
+    root
+}
+
+fn answer(peer: &Peer, asked: impl AsRef<[u8]>) -> (u16, String) {
+    peer.send(asked);
+    let answer = peer.http();
+    (answer.status(), answer.body)
+}
+
+#[test]
+fn pages_are_found_by_their_path() {
+    let peer = pages().connect();
+    let expected = [
+        ("/", 200, "<h1>root</h1>"),
+        ("/?query", 200, "<h1>root</h1>"),
+        ("/nested/deep", 200, "/nested/deep"),
+        ("/nested/deep/", 200, "/nested/deep/"),
+        ("/nested/leaf/and/below", 200, "/nested/leaf/and/below"),
+        ("/data", 200, "png"),
+        ("/slash%20here", 200, "decoded"),
+        ("/nested", 404, "there is nothing here\n"),
+        ("/nested/deep/er", 404, "there is nothing here\n"),
+        ("/missing", 404, "there is nothing here\n"),
+        ("/nested%2fdeep", 404, "there is nothing here\n"),
+        ("/nested/../data", 404, "there is nothing here\n"),
+    ];
+    for (path, status, body) in expected {
+        assert_eq!(answer(&peer, get(path)), (status, body.to_owned()), "{path}");
+    }
+}
+
+#[test]
+fn head_gets_the_head_of_get() {
+    let pages = pages();
+    let peer = pages.connect();
+    let host = &["Host: x"];
+    peer.send(request("HEAD", "/data", host));
+    let head = peer.http_without_body();
+    assert_eq!((head.status(), head.header("Content-Length")), (200, Some("3")));
+    peer.send(request("HEAD", "/missing", host));
+    assert_eq!(peer.http_without_body().status(), 404);
+    peer.send(request("HEAD", "/form", host));
+    assert_eq!(peer.http_without_body().status(), 405);
+    // and the connection is still in step
+    assert_eq!(answer(&peer, get("/data")), (200, "png".into()));
+}
+
+#[test]
+fn another_method_is_answered_405_with_those_allowed() {
+    let root = Resource::new().render_get(|_| Response::text("")).render(Method::PUT, |_| Response::text("put"));
+    let peer = Pages::new(root).connect();
+    peer.send(request("DELETE", "/", &["Host: x"]));
+    let refused = peer.http();
+    assert_eq!((refused.status(), refused.header("Allow")), (405, Some("GET, PUT, HEAD")));
+    assert_eq!(answer(&peer, request("PUT", "/", &["Host: x"])), (200, "put".into()));
+}
+
+#[test]
+fn a_connection_is_kept_or_closed_as_the_request_wishes() {
+    let pages = pages();
+    let kept = pages.connect();
+    for _ in 0..3 {
+        kept.send(get("/data"));
+        assert_eq!(kept.http().header("Connection"), Some("keep-alive"));
+    }
+    assert!(!kept.is_over());
+    let closed = pages.connect();
+    closed.send(request("GET", "/data", &["Host: x", "Connection: close"]) + &get("/"));
+    assert_eq!(closed.http().header("Connection"), Some("close"));
+    assert!(closed.saw_end() && closed.bytes().is_empty());
+    let old = pages.connect();
+    old.send("GET /data HTTP/1.0\r\n\r\n");
+    assert_eq!(old.http().status(), 200);
+    assert!(old.saw_end());
+    let old_but_kept = pages.connect();
+    old_but_kept.send("GET /data HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    assert_eq!(old_but_kept.http().header("Connection"), Some("keep-alive"));
+    assert!(!old_but_kept.is_over());
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let pages = pages();
+    let asked: String = (0..50).map(|number| get(&format!("/nested/leaf/{number}"))).collect();
+    for chunk in [1, 100, usize::MAX] {
+        let peer = pages.connect();
+        peer.set_chunk(chunk);
+        peer.send(&asked);
+        for number in 0..50 {
+            assert_eq!(peer.http().body, format!("/nested/leaf/{number}"));
+        }
+        assert!(peer.bytes().is_empty());
+    }
+}
+
+#[test]
+fn pipelined_requests_of_a_peer_that_does_not_read_wait_for_it() {
+    let rendered = Rc::new(Cell::new(0));
+    let count = rendered.clone();
+    let root = Resource::new().render_get(move |_| {
+        count.set(count.get() + 1);
+        Response::bytes("a/b", vec![0; 10_000]).unwrap()
+    });
+    let peer = Pages::new(root).connect();
+    peer.set_room(0);
+    peer.send(get("/").repeat(100));
+    assert!(rendered.get() < 10, "{} rendered for nobody", rendered.get());
+    peer.set_room(usize::MAX);
+    peer.settle();
+    for _ in 0..100 {
+        assert_eq!(peer.http().body.len(), 10_000);
+    }
+}
+
+#[test]
+fn a_body_comes_whole_to_its_render() {
+    let peer = pages().connect();
+    let head = request("POST", "/form", &["Host: x", "Content-Length: 11"]);
+    peer.send(head.clone() + "hello");
+    assert!(peer.bytes().is_empty());
+    peer.send(" world".to_owned() + &get("/data"));
+    assert_eq!(peer.http().body, "hello world");
+    assert_eq!(peer.http().body, "png");
+    assert_eq!(answer(&peer, head + "hello world"), (200, "hello world".into()));
+}
+
+#[test]
+fn bodies_beyond_the_limit_or_without_a_length_are_refused() {
+    let cases = [
+        ("Content-Length: 65537", 413),
+        ("Content-Length: 18446744073709551616", 413),
+        ("Content-Length: -1", 400),
+        ("Transfer-Encoding: chunked", 411),
+        ("Content-Length: 1\r\nTransfer-Encoding: chunked", 400),
+        ("Content-Length: 1\r\nContent-Length: 2", 400),
+    ];
+    for (line, status) in cases {
+        let peer = pages().connect();
+        peer.send(request("POST", "/form", &["Host: x", line]));
+        assert_eq!(peer.http().status(), status, "{line}");
+        assert!(peer.saw_end());
+    }
+    let peer = pages().connect();
+    let mut most = request("POST", "/form", &["Host: x", "Content-Length: 65536"]);
+    most.extend(['x'; 65536]);
+    assert_eq!(answer(&peer, most).1.len(), 65536);
+}
+
+#[test]
+fn a_client_that_waits_to_continue_is_told_to() {
+    let peer = pages().connect();
+    peer.send(request("POST", "/form", &["Host: x", "Content-Length: 2", "Expect: 100-continue"]));
+    assert_eq!(peer.http().status(), 100);
+    peer.send("ok");
+    assert_eq!(peer.http().body, "ok");
+}
+
+fn recording() -> (Log, WebSocketResource) {
+    let log = Log::default();
+    let resource = WebSocketResource::new(Recorders(Recorder::new(&log).echoing()));
+    (log, resource)
+}
+
+#[test]
+fn a_page_and_a_websocket_share_a_resource() {
+    let (log, websocket) = recording();
+    let root = Resource::new().render_get(|_| Response::text("page")).websocket(websocket);
+    let pages = Pages::new(root);
+    let peer = pages.connect();
+    assert_eq!(answer(&peer, get("/")), (200, "page".into()));
+    // on the same connection
+    peer.open("/", &[]);
+    peer.frame(&text("hello"));
+    assert_eq!(peer.lines(), ["text hello"]);
+    assert_eq!(log.count("made"), 1);
+    // any other Upgrade is ignored (RFC 9110, 7.8)
+    let peer = pages.connect();
+    let other = request("GET", "/", &["Host: x", "Connection: Upgrade", "Upgrade: h2c"]);
+    assert_eq!(answer(&peer, other), (200, "page".into()));
+}
+
+// P259
+#[test]
+fn a_websocket_alone_tells_a_plain_request_to_upgrade() {
+    let (log, websocket) = recording();
+    let mut root = Resource::new();
+    root.put_child("ws", Resource::new().websocket(websocket));
+    let pages = Pages::new(root);
+    let peer = pages.connect();
+    peer.send(get("/ws"));
+    let answer = peer.http();
+    assert_eq!((answer.status(), answer.header("Upgrade")), (426, Some("websocket")));
+    // where there is none, an upgrade is no reason for one
+    let peer = pages.connect();
+    peer.send(upgrade("/elsewhere", &[]));
+    assert_eq!(peer.http().status(), 404);
+    let peer = pages.connect();
+    peer.send(upgrade("/ws/below", &[]));
+    assert_eq!(peer.http().status(), 404);
+    pages.connect().open("/ws", &[]);
+    assert_eq!(log.count("made"), 1);
+}
+
+#[test]
+fn an_upgrade_where_only_a_page_is_gets_the_page() {
+    let pages = pages();
+    let peer = pages.connect();
+    assert_eq!(answer(&peer, upgrade("/data", &[])), (200, "png".into()));
+    assert!(!peer.is_over());
+}
+
+#[test]
+fn several_websockets_of_a_site_are_apart() {
+    let ((a_log, a), (b_log, b)) = (recording(), recording());
+    let (a_handle, b_handle) = (a.handle(), b.handle());
+    let mut root = Resource::new();
+    root.put_child("a", Resource::new().websocket(a));
+    root.put_child("b", Resource::new().websocket(b));
+    let pages = Pages::new(root);
+    let (one, _two, _three) = (pages.connect(), pages.connect(), pages.connect());
+    one.open("/a", &[]);
+    _two.open("/b", &[]);
+    _three.open("/b", &[]);
+    assert_eq!((a_handle.connection_count(), b_handle.connection_count()), (1, 2));
+    assert_eq!((a_log.count("made"), b_log.count("made")), (1, 2));
+    assert_eq!((a_log.count("start"), b_log.count("start")), (1, 1));
+}
+
+#[test]
+fn a_request_that_is_not_whole_in_time_is_answered_408() {
+    let peer = pages().connect();
+    peer.send("GET / HTTP/1.1\r\n");
+    peer.wait(9.9);
+    assert!(peer.bytes().is_empty());
+    peer.wait(0.2);
+    assert_eq!(peer.http().status(), 408);
+    assert!(peer.saw_end());
+    // a later request has its own time, from its first byte
+    let peer = pages().connect();
+    peer.send(get("/data"));
+    peer.wait(30.0);
+    peer.send("GET /data HTTP/1.1\r\n");
+    peer.wait(9.9);
+    assert_eq!(peer.http().status(), 200);
+    assert!(peer.bytes().is_empty());
+    peer.wait(0.2);
+    assert_eq!(peer.http().status(), 408);
+    // so has a body
+    let peer = pages().connect();
+    peer.send(request("POST", "/form", &["Host: x", "Content-Length: 2"]) + "1");
+    peer.wait(10.1);
+    assert_eq!(peer.http().status(), 408);
+}
+
+#[test]
+fn a_connection_that_idles_between_requests_is_closed_without_a_word() {
+    let peer = pages().connect();
+    peer.send(get("/data"));
+    assert_eq!(peer.http().status(), 200);
+    peer.wait(59.9);
+    assert!(!peer.is_over());
+    peer.wait(0.2);
+    assert!(peer.saw_end() && peer.bytes().is_empty());
+}
+
+#[test]
+fn the_times_are_options() {
+    let options =
+        SiteOptions { request_timeout: Some(Duration::from_secs(1)), idle_timeout: None, ..SiteOptions::default() };
+    let pages = Pages::with_options(tree(), options);
+    let peer = pages.connect();
+    peer.send(get("/data"));
+    let _ = peer.http();
+    peer.wait(1e6);
+    assert!(!peer.is_over());
+    peer.send("GET");
+    peer.wait(1.1);
+    assert_eq!(peer.http().status(), 408);
+}
+
+/// Each of these requests is whole within a second; that their segments overlap is nobody's fault.
+#[test]
+fn requests_that_overlap_in_segments_each_have_their_own_time() {
+    let peer = pages().connect();
+    let asked = get("/data");
+    let (first, second) = asked.split_at(10);
+    peer.send(first);
+    for _ in 0..30 {
+        peer.wait(1.0);
+        peer.send(second.to_owned() + first);
+        assert_eq!(peer.http().status(), 200);
+    }
+}
+
+/// Once a WebSocket, the site's clocks are off.
+#[test]
+fn the_site_has_no_say_in_a_websocket() {
+    let log = Log::default();
+    let options = Options { ping_interval: None, ..Options::default() };
+    let websocket = WebSocketResource::with_options(Recorders(Recorder::new(&log)), options);
+    let pages = Pages::new(Resource::new().websocket(websocket));
+    let peer = pages.connect();
+    peer.open("/", &[]);
+    peer.wait(1e5);
+    assert!(!peer.is_over());
+    assert_eq!(pages.reactor.pending_calls(), 0);
+}
+
+fn undecided(options: Options, site: SiteOptions) -> Pages {
+    let log = Log::default();
+    let factory = move |_: &Address| Some(Recorder::new(&log).deciding(|_| Negotiation::Later(never())));
+    let websocket = WebSocketResource::with_options(factory, options);
+    Pages::with_options(Resource::new().render_get(|_| Response::text("page")).websocket(websocket), site)
+}
+
+fn never() -> twistor_reactor::Deferred<Negotiation> {
+    // the reactor of the promise is nobody's: it is never kept
+    let reactor = Box::leak(Box::new(twistor_reactor::testing::MemoryReactor::new()));
+    let (resolver, deferred) = reactor.deferred();
+    std::mem::forget(resolver);
+    deferred
+}
+
+/// `SiteOptions::request_timeout` says that the resource's own timeout bounds what it decides later.
+#[test]
+fn a_later_decision_is_bounded_by_the_resources_own_timeout() {
+    let options = Options { open_handshake_timeout: Some(Duration::from_secs(3)), ..Options::default() };
+    let pages = undecided(options, SiteOptions::default());
+    let peer = pages.connect();
+    peer.send(upgrade("/", &[]));
+    peer.wait(2.9);
+    assert!(peer.bytes().is_empty());
+    peer.wait(0.2);
+    assert_eq!(peer.http().status(), 408);
+}
+
+/// ... and is not what was left of an idle connection's time.
+#[test]
+fn a_handshake_on_a_kept_connection_has_its_whole_time() {
+    for idle in [0.0, 30.0, 59.0] {
+        let pages = undecided(Options::default(), SiteOptions::default());
+        let peer = pages.connect();
+        peer.send(get("/"));
+        assert_eq!(peer.http().status(), 200);
+        peer.wait(idle);
+        peer.send(upgrade("/", &[]));
+        peer.wait(9.9);
+        assert!(peer.bytes().is_empty(), "after {idle} s of idling");
+        peer.wait(0.2);
+        assert_eq!(peer.http().status(), 408, "after {idle} s of idling");
+    }
+}
+
+/// A page that takes its reader longer than a request may take is still delivered whole.
+#[test]
+fn a_large_page_reaches_a_slow_reader_whole() {
+    let root = Resource::new().render_get(|_| Response::bytes("a/b", vec![0; 1_000_000]).unwrap());
+    let peer = Pages::new(root).connect();
+    peer.set_room(10_000);
+    peer.send(get("/"));
+    let mut bytes = 0;
+    for _ in 0..120 {
+        bytes += peer.bytes().len();
+        peer.wait(1.0);
+    }
+    assert!(bytes >= 1_000_000, "{bytes} came");
+}
+
+#[test]
+fn an_error_page_is_what_the_application_makes_it() {
+    let root = Resource::new().render_get(|_| Response::error(StatusCode::GONE, "it was here"));
+    let peer = Pages::new(root).connect();
+    assert_eq!(answer(&peer, get("/")), (410, "it was here\n".into()));
+    assert!(peer.saw_end());
+}
