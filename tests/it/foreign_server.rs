@@ -46,7 +46,7 @@ fn messages_of_all_sizes_come_back_as_they_went() {
             assert!(client.next() == Event::Text(expected.clone()), "text of {length} bytes");
             assert!(client.next() == Event::Binary(expected.into_bytes()), "{length} bytes");
         }
-        client.with(|socket| socket.close());
+        client.with(twistor::websocket::WebSocket::close);
         assert_eq!(client.next(), Event::Ended { was_clean: true, code: 1000, reason: String::new() });
         assert_eq!(client.lost(), "Connection was closed cleanly.");
         server.join().expect("served");

@@ -41,12 +41,13 @@ pub(crate) fn cost(length: usize) -> usize {
     length + ENTRY
 }
 
+type Queue = VecDeque<(Option<u64>, Waiting)>;
+
 /// The messages of one connection that wait for room in its transport, in order.
 #[derive(Default)]
 pub(crate) struct Backlog {
     /// Boxed: most connections never need it.
-    #[expect(clippy::box_collection, reason = "three words less in each connection")]
-    waiting: Option<Box<VecDeque<(Option<u64>, Waiting)>>>,
+    waiting: Option<Box<Queue>>,
     bytes: usize,
 }
 

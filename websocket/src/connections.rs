@@ -7,40 +7,56 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use slab::Slab;
-use twistor_reactor::Address;
+use twistor_reactor::Transport;
 
+use crate::closed::close_code;
 use crate::options::Options;
 use crate::socket::WebSocket;
 
 /// When a refused client may come again: long enough for some to have left, short enough to be served soon.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// The reason in the Close of a shutdown.
+pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
+
 /// All connections of one resource, those in the handshake included.
 #[derive(Default)]
 pub(crate) struct Connections {
-    /// `None` until the handshake is done.
-    sockets: RefCell<Slab<Option<WebSocket>>>,
+    places: RefCell<Slab<Place>>,
     by_address: RefCell<HashMap<IpAddr, usize>>,
     pub(crate) closing: Cell<bool>,
     pub(crate) accepted: Cell<u64>,
     pub(crate) refused: Cell<u64>,
-    pub(crate) on_empty: Cell<Option<Box<dyn FnOnce()>>>,
+    pub(crate) on_empty: RefCell<Vec<Box<dyn FnOnce()>>>,
 }
 
 impl Connections {
     pub(crate) fn count(&self) -> usize {
-        self.sockets.borrow().len()
+        self.places.borrow().len()
     }
 
     /// The open ones, at this moment.
     pub(crate) fn sockets(&self) -> Vec<WebSocket> {
-        self.sockets.borrow().iter().filter_map(|(_, socket)| socket.clone()).collect()
+        let open = |(_, place): (usize, &Place)| match place {
+            Place::Open(socket) => Some(socket.clone()),
+            Place::Handshake(_) => None,
+        };
+        self.places.borrow().iter().filter_map(open).collect()
+    }
+
+    /// The connections whose handshake is not decided.
+    pub(crate) fn handshakes(&self) -> Vec<Transport> {
+        let undecided = |(_, place): (usize, &Place)| match place {
+            Place::Open(_) => None,
+            Place::Handshake(transport) => Some(transport.clone()),
+        };
+        self.places.borrow().iter().filter_map(undecided).collect()
     }
 
     /// A place for one more, or when to come again.
-    pub(crate) fn admit(self: &Rc<Self>, peer: &Address, options: &Options) -> Result<Membership, Duration> {
+    pub(crate) fn admit(self: &Rc<Self>, transport: &Transport, options: &Options) -> Result<Membership, Duration> {
         // counted by address only where that is limited: the map costs memory for each address
-        let address = options.max_connections_per_address.and_then(|_| peer.ip());
+        let address = options.max_connections_per_address.and_then(|_| transport.peer().ip());
         let here = address.map_or(0, |address| self.by_address.borrow().get(&address).copied().unwrap_or(0));
         let full = options.max_connections.is_some_and(|most| self.count() >= most)
             || options.max_connections_per_address.is_some_and(|most| here >= most);
@@ -51,9 +67,15 @@ impl Connections {
         if let Some(address) = address {
             *self.by_address.borrow_mut().entry(address).or_default() += 1;
         }
-        let key = self.sockets.borrow_mut().insert(None);
+        let key = self.places.borrow_mut().insert(Place::Handshake(transport.clone()));
         Ok(Membership { connections: self.clone(), key, address: address.map(Box::new) })
     }
+}
+
+/// Who has a place.
+enum Place {
+    Handshake(Transport),
+    Open(WebSocket),
 }
 
 /// A connection's place among the connections; given up when dropped.
@@ -67,16 +89,20 @@ pub(crate) struct Membership {
 impl Membership {
     /// The handshake is done.
     pub(crate) fn opened(&self, socket: &WebSocket) {
-        if let Some(place) = self.connections.sockets.borrow_mut().get_mut(self.key) {
-            *place = Some(socket.clone());
+        if let Some(place) = self.connections.places.borrow_mut().get_mut(self.key) {
+            *place = Place::Open(socket.clone());
         }
         self.connections.accepted.set(self.connections.accepted.get() + 1);
+        if self.connections.closing.get() {
+            // accepted in the middle of the shutdown
+            let _ = socket.lose_connection(close_code::GOING_AWAY, SHUTTING_DOWN);
+        }
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        let removed = self.connections.sockets.borrow_mut().try_remove(self.key);
+        let removed = self.connections.places.borrow_mut().try_remove(self.key);
         drop(removed);
         if let Some(address) = self.address.take() {
             let mut by_address = self.connections.by_address.borrow_mut();
@@ -88,9 +114,8 @@ impl Drop for Membership {
             }
         }
         if self.connections.count() == 0 {
-            if let Some(on_empty) = self.connections.on_empty.take() {
-                on_empty();
-            }
+            let on_empty = self.connections.on_empty.take();
+            on_empty.into_iter().for_each(|tell| tell());
         }
     }
 }

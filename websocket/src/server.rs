@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::http::{HeaderValue, StatusCode, header};
 use twistor_reactor::{Address, DelayedCall, Factory, Failure, Protocol, Transport};
@@ -27,7 +27,8 @@ pub(crate) struct Handshake<'a> {
     pub(crate) request: &'a Request,
     /// What followed the request in the same segment.
     pub(crate) early: &'a [u8],
-    pub(crate) deadline: Option<Instant>,
+    /// What is left of the request's time; of an idle connection's, it is not the request's.
+    pub(crate) left: Option<Duration>,
 }
 
 /// A factory of any type, as a resource uses it.
@@ -102,7 +103,7 @@ struct Endpoint {
 
 impl<F: Factory<Protocol: WebSocketProtocol>> Upgrader for Server<F> {
     fn upgrade(&self, handshake: Handshake<'_>) -> Result<(), Response> {
-        let Handshake { transport, request, early, deadline } = handshake;
+        let Handshake { transport, request, early, left } = handshake;
         let options = &self.endpoint.options;
         let early_is_http = !early.is_empty() && !may_be_frame(early);
         let upgrade = check(request, if early_is_http { early } else { &[] })?;
@@ -112,7 +113,7 @@ impl<F: Factory<Protocol: WebSocketProtocol>> Upgrader for Server<F> {
         if !options.origins.check(request) {
             return Err(OriginPolicy::refusal(request));
         }
-        let membership = self.endpoint.connections.admit(transport.peer(), options).map_err(busy)?;
+        let membership = self.endpoint.connections.admit(transport, options).map_err(busy)?;
         let mut protocol = self
             .factory
             .borrow_mut()
@@ -124,7 +125,7 @@ impl<F: Factory<Protocol: WebSocketProtocol>> Upgrader for Server<F> {
             Negotiation::Accept(accept) => opening.accept(transport, accept, early),
             Negotiation::Refuse(refusal) => Err(refusal.into_response()),
             Negotiation::Later(answer) => {
-                let left = deadline.map(|deadline| deadline.saturating_duration_since(transport.reactor().now()));
+                let left = [left, options.open_handshake_timeout].into_iter().flatten().min();
                 let pending = Pending { opening: Some(opening), answer: Some(answer), left, timer: None };
                 // nothing is read until it is decided: neither these early bytes nor others
                 transport.pause_producing();

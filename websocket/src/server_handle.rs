@@ -4,10 +4,10 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use twistor_reactor::{Deferred, Reactor};
+use twistor_reactor::{Deferred, Reactor, Transport};
 
 use crate::closed::close_code;
-use crate::connections::Connections;
+use crate::connections::{Connections, SHUTTING_DOWN};
 use crate::socket::WebSocket;
 
 /// A handle to the connections of a [`WebSocketServerFactory`](crate::WebSocketServerFactory) or
@@ -55,7 +55,7 @@ impl ServerHandle {
         let step = stagger / u32::try_from(sockets.len().max(1)).unwrap_or(u32::MAX);
         for (index, socket) in sockets.into_iter().enumerate() {
             let close = move || {
-                let _ = socket.lose_connection(close_code::GOING_AWAY, "the server is shutting down");
+                let _ = socket.lose_connection(close_code::GOING_AWAY, SHUTTING_DOWN);
             };
             let delay = step.saturating_mul(u32::try_from(index).unwrap_or(u32::MAX));
             if delay.is_zero() {
@@ -69,6 +69,7 @@ impl ServerHandle {
         let timer = reactor.call_later(deadline, move || {
             let sockets = left.sockets();
             sockets.iter().for_each(WebSocket::abort);
+            left.handshakes().iter().for_each(Transport::abort_connection);
             cut_off.borrow_mut().extend(sockets);
         });
         let on_empty = move || {
@@ -78,7 +79,7 @@ impl ServerHandle {
         if connections.count() == 0 {
             on_empty();
         } else {
-            connections.on_empty.set(Some(Box::new(on_empty)));
+            connections.on_empty.borrow_mut().push(Box::new(on_empty));
         }
         deferred
     }

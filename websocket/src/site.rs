@@ -83,6 +83,7 @@ impl Factory for Site {
             connection: Connection::new(Some(peer.clone()), self.shared.options.limits.clone()),
             site: self.shared.clone(),
             deadline: None,
+            in_request: true,
             served: false,
             over: false,
         })
@@ -103,6 +104,8 @@ pub struct HttpChannel {
     connection: Connection,
     site: Rc<Shared>,
     deadline: Option<DelayedCall>,
+    /// The deadline is a request's, not an idle connection's.
+    in_request: bool,
     /// At least one request has been answered.
     served: bool,
     /// The last answer is written: what still comes is ignored.
@@ -123,6 +126,11 @@ impl HttpChannel {
     }
 
     fn expired(&mut self, transport: &Transport) {
+        if self.connection.is_idle() && transport.buffered() > 0 {
+            // not idle: it takes its time to read the last answer
+            let timeout = self.site.options.idle_timeout;
+            return self.set_deadline(transport, timeout);
+        }
         if self.connection.is_idle() {
             log::debug!("{}: no request in time", transport.peer());
             return transport.lose_connection();
@@ -153,8 +161,9 @@ impl HttpChannel {
             Some(resource) => match resource.websocket_mut().filter(|_| is_upgrade(&request)) {
                 None => resource.respond(&request),
                 Some(websocket) => {
-                    let left = self.deadline.as_ref().map(DelayedCall::time);
-                    let handshake = Handshake { transport, request: &request, early: input, deadline: left };
+                    let deadline = self.deadline.as_ref().filter(|_| self.in_request).map(DelayedCall::time);
+                    let left = deadline.map(|deadline| deadline.saturating_duration_since(transport.reactor().now()));
+                    let handshake = Handshake { transport, request: &request, early: input, left };
                     match websocket.upgrade(handshake) {
                         Ok(()) => {
                             self.cancel_deadline();
@@ -185,7 +194,8 @@ impl Protocol for HttpChannel {
     }
 
     fn data_received(&mut self, transport: &Transport, mut input: &[u8]) {
-        let was_idle = self.connection.is_idle();
+        let was_idle = self.connection.is_idle() && self.served;
+        let mut answered = false;
         while !self.over {
             if transport.buffered() > transport.buffer_limits().high {
                 // a peer that sends requests and reads no answers: not one answer more for now
@@ -198,6 +208,8 @@ impl Protocol for HttpChannel {
                     if self.answer(transport, request, input) {
                         return;
                     }
+                    answered = true;
+                    self.in_request = false;
                 }
                 Ok(None) => break,
                 Err(answer) => return self.refuse(transport, &answer, false),
@@ -211,9 +223,14 @@ impl Protocol for HttpChannel {
         }
         let options = &self.site.options;
         if self.connection.is_idle() {
-            let timeout = options.idle_timeout;
-            self.set_deadline(transport, timeout);
-        } else if was_idle && self.served {
+            // empty lines are no sign of life
+            if answered {
+                let timeout = options.idle_timeout;
+                self.set_deadline(transport, timeout);
+            }
+        } else if was_idle || answered {
+            // a request has begun in here
+            self.in_request = true;
             let timeout = options.request_timeout;
             self.set_deadline(transport, timeout);
         }

@@ -80,7 +80,7 @@ fn a_masked_frame_is_answered_with_1002() {
 fn a_wrong_accept_fails_the_handshake() {
     let server = |mut peer: Raw, _| {
         peer.send(switching("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-        peer.is_reset()
+        peer.ends_by_reset()
     };
     assert!(play(server, fails("in the Sec-WebSocket-Accept header, but \"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\" came")));
 }
@@ -91,7 +91,7 @@ fn a_refusal_says_what_the_server_said() {
     let answers = |answer: &'static str| {
         move |mut peer: Raw, _: String| {
             peer.send(answer);
-            peer.is_reset()
+            peer.ends_by_reset()
         }
     };
     let forbidden = "HTTP/1.1 403 Forbidden\r\nContent-Length: 8\r\n\r\nno token";

@@ -42,7 +42,7 @@ fn a_peer_that_falls_silent_is_pinged_and_dropped() {
     Scene::play_with(options, SiteOptions::default(), |scene| {
         let mut peer = scene.open();
         assert_eq!(peer.frame().first, FIN | PING);
-        assert!(peer.is_reset(), "there is nobody to say goodbye to");
+        assert!(peer.ends_by_reset(), "there is nobody to say goodbye to");
         let lost = scene.log.wait_for("lost");
         assert!(lost.starts_with("lost uncleanly 1006 WebSocket ping timeout"), "{lost}");
     });

@@ -146,7 +146,7 @@ impl Raw {
     }
 
     /// Whether the other end has reset the connection, or does so within the patience of this one.
-    pub(crate) fn is_reset(mut self) -> bool {
+    pub(crate) fn ends_by_reset(mut self) -> bool {
         let mut bytes = [0; 4096];
         loop {
             match self.stream.read(&mut bytes) {

@@ -17,7 +17,8 @@ fn failure(client: &Client, answer: impl AsRef<[u8]>) -> Failure {
 
 fn ended(client: &Client) -> Failure {
     let told = client.log.take();
-    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert_eq!(told[2], "stop factory");
     assert_eq!(told[0], "lost");
     assert!(told[1].starts_with("client lost: "), "{}", told[1]);
     assert_eq!(client.reactor.pending_calls(), 0);
