@@ -291,7 +291,8 @@ fn messages_before_a_half_close_are_delivered_and_answered() {
 // T46, T47
 #[test]
 fn an_end_of_the_connection_in_any_state_is_told_once() {
-    let states: [(&str, fn(&Server, &crate::support::Peer)); 5] = [
+    type Step = fn(&Server, &crate::support::Peer);
+    let states: [(&str, Step); 5] = [
         ("open", |_, _| {}),
         ("amid a header", |_, peer| peer.send([0x81])),
         ("amid a frame", |_, peer| peer.send(&text("whole").masked()[..8])),
@@ -304,9 +305,9 @@ fn an_end_of_the_connection_in_any_state_is_told_once() {
             let peer = server.open();
             enter(&server, &peer);
             if reset {
-                peer.reset()
+                peer.reset();
             } else {
-                peer.close()
+                peer.close();
             }
             server.reactor.settle();
             server.wait(100.0);

@@ -254,9 +254,9 @@ fn a_drop_amid_the_handshake_is_told() {
             let client = Client::new();
             client.server.send(partial);
             if reset {
-                client.server.reset()
+                client.server.reset();
             } else {
-                client.server.close()
+                client.server.close();
             }
             client.reactor.settle();
             let failure = ended(&client);

@@ -98,9 +98,9 @@ fn a_connection_that_drops_in_its_handshake_leaves_no_timer_behind() {
         let peer = server.connect();
         peer.send("GET / HTTP/1.1\r\nHost:");
         if reset {
-            peer.reset()
+            peer.reset();
         } else {
-            peer.close()
+            peer.close();
         }
         server.reactor.settle();
         assert_eq!(server.reactor.pending_calls(), 0);

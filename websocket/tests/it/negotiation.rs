@@ -141,9 +141,9 @@ fn a_later_that_fails_or_is_given_up_is_answered_500() {
         let peer = server.connect();
         peer.send(upgrade("/", &[]));
         if give_up {
-            drop(promises.next())
+            drop(promises.next());
         } else {
-            promises.next().fail(Failure::new(UserError::new()))
+            promises.next().fail(Failure::new(UserError::new()));
         }
         server.reactor.settle();
         assert_eq!(peer.http().status(), 500);
@@ -190,9 +190,9 @@ fn a_client_that_leaves_meanwhile_gives_up_its_place() {
         peer.send(upgrade("/", &[]));
         assert_eq!(server.handle.connection_count(), 1);
         if reset {
-            peer.reset()
+            peer.reset();
         } else {
-            peer.close()
+            peer.close();
         }
         server.reactor.settle();
         assert_eq!((server.handle.connection_count(), server.reactor.pending_calls()), (0, 0));

@@ -16,7 +16,7 @@ fn shut_down(server: &Server, deadline: u64, stagger: u64) -> Outcome {
     let slot = outcome.clone();
     let seconds = Duration::from_secs;
     let done = server.handle.shutdown(&server.reactor, seconds(deadline), seconds(stagger));
-    let _ = done.add_both(move |result| *slot.borrow_mut() = Some(result));
+    drop(done.add_both(move |result| *slot.borrow_mut() = Some(result)));
     server.reactor.settle();
     outcome
 }
@@ -126,7 +126,7 @@ fn a_handshake_that_is_undecided_does_not_hold_up_the_end() {
         let outcome = Rc::new(RefCell::new(None));
         let slot = outcome.clone();
         let done = handle.shutdown(&reactor, Duration::from_secs(5), Duration::ZERO);
-        let _ = done.add_both(move |result| *slot.borrow_mut() = Some(result.map(|sockets| sockets.len()).ok()));
+        drop(done.add_both(move |result| *slot.borrow_mut() = Some(result.map(|sockets| sockets.len()).ok())));
         let mut resolver = Some(resolver);
         if decided.is_some() {
             // accepted in the middle of the shutdown

@@ -23,9 +23,9 @@ fn tree() -> Resource {
     root.put_child("nested", nested);
     root.put_child(
         "form",
-        Resource::new().render_post(|request| Response::bytes("a/b", request.body().to_vec()).unwrap()),
+        Resource::new().render_post(|request| Response::bytes("a/b", request.body().to_vec()).expect("a content type")),
     );
-    root.put_child("data", Resource::new().data("image/png", &b"png"[..]).unwrap());
+    root.put_child("data", Resource::new().data("image/png", &b"png"[..]).expect("a content type"));
     root.put_child("slash here", Resource::new().render_get(|_| Response::text("decoded")));
     root
 }
