@@ -1,7 +1,7 @@
 //! Each example as a process of its own, as its first lines say to run it. (The one on a fixed port is left out.)
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use tungstenite::Message;
@@ -22,6 +22,17 @@ fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
+/// A connection to a server that has answered: its reactor runs, and not only its port is open.
+fn talk(port: u16, websocket: Option<&str>) -> TcpStream {
+    if let Some(path) = websocket {
+        return tungstenite(loopback(port), path).into_inner();
+    }
+    let mut stream = dial(loopback(port));
+    stream.write_all(b"?").expect("sent");
+    stream.read_exact(&mut [0]).expect("an echo");
+    stream
+}
+
 /// The answer to a GET, whole.
 fn get(port: u16, path: &str) -> String {
     let mut stream = dial(loopback(port));
@@ -32,7 +43,7 @@ fn get(port: u16, path: &str) -> String {
 }
 
 /// A WebSocket server of somebody else that serves one connection.
-fn foreign_server(serve: impl FnOnce(tungstenite::WebSocket<std::net::TcpStream>) + Send + 'static) -> String {
+fn foreign_server(serve: impl FnOnce(tungstenite::WebSocket<TcpStream>) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("ws://{}/", listener.local_addr().expect("an address"));
     thread::spawn(move || {
@@ -48,22 +59,13 @@ fn the_servers_end_with_sigterm_and_start_again_on_the_same_port_at_once() {
         bounded(move || {
             let (first, port) = Example::serve(name, 0);
             // this connection is closed by the server, whose port is in TIME-WAIT for it then
-            let mut open = dial(loopback(port));
-            if let Some(path) = websocket {
-                open = tungstenite(loopback(port), path).into_inner();
-            } else {
-                open.write_all(b"?").expect("sent");
-                open.read_exact(&mut [0]).expect("an echo");
-            }
+            let mut open = talk(port, websocket);
             first.terminate();
             let _ = open.read_to_end(&mut Vec::new());
 
             let (second, same) = Example::serve(name, port);
             assert_eq!(same, port, "{name}");
-            drop(dial(loopback(port)));
-            if let Some(path) = websocket {
-                drop(tungstenite(loopback(port), path));
-            }
+            drop(talk(port, websocket));
             second.terminate();
         });
     }

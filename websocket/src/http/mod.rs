@@ -11,6 +11,9 @@ mod head;
 mod request;
 mod response;
 
+// What its signatures name, so that users need not depend on the crate themselves.
+pub use ::http::{HeaderMap, Method, StatusCode, Version};
+
 pub use connection::{Connection, Limits};
 pub use head::{HeadLimits, ResponseHead};
 pub use request::Request;

@@ -25,14 +25,23 @@ fn numbers(frames: &[Got]) -> Vec<usize> {
     frames.iter().filter(|got| got.opcode == 1).map(number).collect()
 }
 
+/// A sixteenth of the default limits: what is tested is the policy, a hundredfold.
+const SMALL: BufferLimits = BufferLimits { high: 4 * KIB, low: KIB, cap: 64 * KIB };
+
+const MESSAGES: usize = 150;
+
+fn small(overflow: Overflow) -> Server {
+    Server::with(Options { overflow, buffer: SMALL, ping_interval: None, ..Options::default() }, |mould| mould)
+}
+
 /// 100 peers that read and one that does not; what the good ones got is checked; the bad one comes first of all.
-fn broadcast(server: &Server, messages: usize, send: impl Fn(&WebSocket, usize)) -> Vec<Peer> {
+fn broadcast(server: &Server, send: impl Fn(&WebSocket, usize)) -> Vec<Peer> {
     let peers: Vec<Peer> = (0..101).map(|_| server.open()).collect();
     peers[0].set_room(0);
     let sockets: Vec<WebSocket> = (0..101).map(|index| server.log.socket(index)).collect();
-    for number in 0..messages {
+    for number in 0..MESSAGES {
         sockets.iter().for_each(|socket| send(socket, number));
-        assert!(sockets[0].buffered() <= CAP + 64 * KIB, "{} bytes", sockets[0].buffered());
+        assert!(sockets[0].buffered() <= SMALL.cap, "{} bytes", sockets[0].buffered());
         if number % 10 == 9 {
             server.reactor.settle();
             for peer in &peers[1..] {
@@ -46,11 +55,11 @@ fn broadcast(server: &Server, messages: usize, send: impl Fn(&WebSocket, usize))
 
 #[test]
 fn t41_a_slow_reader_is_closed_with_1013_and_nobody_else_notices() {
-    let server = with(Overflow::Close);
-    let peers = broadcast(&server, 1500, |socket, number| socket.send_text(&numbered(number)));
+    let server = small(Overflow::Close);
+    let peers = broadcast(&server, |socket, number| socket.send_text(&numbered(number)));
     let bad = &peers[0];
     assert!(!server.log.socket(0).is_open());
-    assert!(server.log.socket(0).buffered() <= 66 * KIB, "what waited is given up");
+    assert!(server.log.socket(0).buffered() <= SMALL.high + 2 * KIB, "what waited is given up");
     assert_eq!(server.log.count("lost"), 0);
     bad.set_room(usize::MAX);
     server.reactor.settle();
@@ -80,60 +89,58 @@ fn t41_a_slow_reader_that_never_reads_again_is_gone_in_seconds() {
 
 #[test]
 fn t41_drop_newest_keeps_the_connection_and_the_oldest() {
-    let server = with(Overflow::DropNewest);
-    let peers = broadcast(&server, 1500, |socket, number| socket.send_text(&numbered(number)));
-    let bad = &peers[0];
+    let server = small(Overflow::DropNewest);
+    let peers = broadcast(&server, |socket, number| socket.send_text(&numbered(number)));
     let socket = server.log.socket(0);
     assert!(socket.is_open());
-    bad.set_room(usize::MAX);
-    let got = received(&server, bad);
+    let got = received(&server, &peers[0]);
     assert_eq!(got, Vec::from_iter(0..got.len()));
-    assert_eq!(got.len() as u64 + socket.dropped(), 1500);
-    assert!((900..1100).contains(&got.len()), "{} kept", got.len());
+    assert_eq!(got.len() + dropped(&socket), MESSAGES);
+    assert!((50..66).contains(&got.len()), "{} kept", got.len());
 }
 
 #[test]
 fn t41_drop_oldest_keeps_the_connection_and_the_newest() {
-    let server = with(Overflow::DropOldest);
-    let peers = broadcast(&server, 1500, |socket, number| socket.send_text(&numbered(number)));
-    let bad = &peers[0];
+    let server = small(Overflow::DropOldest);
+    let peers = broadcast(&server, |socket, number| socket.send_text(&numbered(number)));
     let socket = server.log.socket(0);
-    bad.set_room(usize::MAX);
-    let got = received(&server, bad);
+    let got = received(&server, &peers[0]);
     assert!(got.windows(2).all(|pair| pair[0] < pair[1]), "in order");
-    assert_eq!(got.last(), Some(&1499));
-    assert_eq!(got.len() as u64 + socket.dropped(), 1500);
+    assert_eq!(got.last(), Some(&(MESSAGES - 1)));
+    assert_eq!(got.len() + dropped(&socket), MESSAGES);
     let gaps = got.windows(2).filter(|pair| pair[0] + 1 != pair[1]).count();
     assert_eq!(gaps, 1, "what was with the kernel, then the newest");
 }
 
 #[test]
 fn t41_send_latest_keeps_one_of_each_key() {
-    let server = with(Overflow::Close);
-    let peers = broadcast(&server, 1500, |socket, number| socket.send_latest(number as u64 % 2, numbered(number)));
-    let bad = &peers[0];
+    let server = small(Overflow::Close);
+    let peers = broadcast(&server, |socket, number| socket.send_latest(number as u64 % 2, numbered(number)));
     let socket = server.log.socket(0);
     assert!(socket.is_open());
-    bad.set_room(usize::MAX);
-    let got = received(&server, bad);
-    assert_eq!(got[got.len() - 2..], [1498, 1499]);
-    assert!(got.len() < 75, "64 KiB and the latest: {}", got.len());
-    assert_eq!(got.len() as u64 + socket.dropped(), 1500);
+    let got = received(&server, &peers[0]);
+    assert_eq!(got[got.len() - 2..], [MESSAGES - 2, MESSAGES - 1]);
+    assert!(got.len() < 9, "those before the high mark, and the latest: {}", got.len());
+    assert_eq!(got.len() + dropped(&socket), MESSAGES);
 }
 
 #[test]
-fn t41_prepared_messages_are_bounded_alike_and_shared() {
-    let server = with(Overflow::DropNewest);
-    let messages: Vec<PreparedMessage> = (0..1500).map(|number| PreparedMessage::new(numbered(number))).collect();
-    let peers = broadcast(&server, 1500, |socket, number| socket.send_prepared(&messages[number]));
-    let bad = &peers[0];
-    bad.set_room(usize::MAX);
-    let got = received(&server, bad);
+fn t41_prepared_messages_are_bounded_alike() {
+    let server = small(Overflow::DropNewest);
+    let messages: Vec<PreparedMessage> = (0..MESSAGES).map(|number| PreparedMessage::new(numbered(number))).collect();
+    let peers = broadcast(&server, |socket, number| socket.send_prepared(&messages[number]));
+    let got = received(&server, &peers[0]);
     assert_eq!(got, Vec::from_iter(0..got.len()));
-    assert_eq!(got.len() as u64 + server.log.socket(0).dropped(), 1500);
+    assert_eq!(got.len() + dropped(&server.log.socket(0)), MESSAGES);
 }
 
+fn dropped(socket: &WebSocket) -> usize {
+    usize::try_from(socket.dropped()).expect("a few")
+}
+
+/// What a peer gets that reads again, at last.
 fn received(server: &Server, peer: &Peer) -> Vec<usize> {
+    peer.set_room(usize::MAX);
     server.reactor.settle();
     numbers(&peer.got())
 }

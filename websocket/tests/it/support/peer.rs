@@ -27,6 +27,13 @@ pub(crate) fn upgrade(path: &str, extra: &[&str]) -> String {
     request("GET", path, &[&necessary, extra].concat())
 }
 
+/// A handshake that lacks one of the necessary lines.
+pub(crate) fn without(name: &str) -> String {
+    let head = upgrade("/", &[]);
+    let kept: Vec<&str> = head.split("\r\n").filter(|line| !line.starts_with(&format!("{name}:"))).collect();
+    kept.join("\r\n")
+}
+
 /// A request with these header lines and no other.
 pub(crate) fn request(method: &str, path: &str, lines: &[&str]) -> String {
     let head = lines.iter().fold(format!("{method} {path} HTTP/1.1\r\n"), |head, line| head + line + "\r\n");

@@ -1,0 +1,179 @@
+//! The request head as it comes in, and the time it may take: RFC 9112, 2 to 6.
+
+use std::time::Duration;
+
+use twistor_websocket::Options;
+
+use crate::support::{Server, heap, request, text, upgrade, without};
+
+#[test]
+fn t01_a_head_that_trickles_in_is_answered_408_ten_seconds_after_the_connection() {
+    let server = Server::echo();
+    let (slow, other) = (server.connect(), server.open());
+    slow.send("GET / HT");
+    let before = heap::held();
+    for _ in 0..9 {
+        slow.wait(1.0);
+        slow.send("T");
+        other.frame(&text("served"));
+        assert_eq!(other.lines(), ["text served"]);
+    }
+    assert!(heap::held() < before + 4096, "{} bytes for nine", heap::held() - before);
+    assert_eq!(slow.bytes(), b"");
+    slow.wait(1.0);
+    assert_eq!(slow.http().status(), 408);
+    assert!(slow.saw_end());
+    assert!(other.received().is_empty() && !other.is_over());
+}
+
+// P265
+#[test]
+fn t02_a_connection_that_says_nothing_is_closed_after_ten_seconds() {
+    let server = Server::new();
+    let peer = server.connect();
+    peer.wait(9.9);
+    assert!(!peer.is_over());
+    peer.wait(0.2);
+    assert!(peer.saw_end());
+    assert_eq!(peer.bytes(), b"");
+    assert_eq!(server.reactor.pending_calls(), 0);
+    assert!(server.log.take().is_empty());
+}
+
+// P265
+#[test]
+fn the_open_timeout_is_an_option() {
+    for (timeout, ends) in [(Some(std::time::Duration::from_secs(2)), true), (None, false)] {
+        let server = Server::with(Options { open_handshake_timeout: timeout, ..Options::default() }, |mould| mould);
+        let peer = server.connect();
+        peer.send("GET");
+        peer.wait(1000.0);
+        assert_eq!(peer.is_over(), ends);
+    }
+}
+
+// P271
+#[test]
+fn a_connection_that_drops_in_its_handshake_leaves_no_timer_behind() {
+    let server = Server::new();
+    for reset in [false, true] {
+        let peer = server.connect();
+        peer.send("GET / HTTP/1.1\r\nHost:");
+        if reset {
+            peer.reset();
+        } else {
+            peer.close();
+        }
+        server.reactor.settle();
+        assert_eq!(server.reactor.pending_calls(), 0);
+    }
+    assert!(server.log.take().is_empty());
+}
+
+#[test]
+fn t03_an_endless_header_line_is_answered_431() {
+    let server = Server::new();
+    let peer = server.connect();
+    peer.send("GET / HTTP/1.1\r\nX: ");
+    let before = heap::held();
+    let sent = (0..1000).take_while(|_| {
+        peer.send([b'A'; 1024]);
+        assert!(heap::held() < before + 64 * 1024);
+        !peer.saw_end()
+    });
+    assert_eq!(sent.count(), 7, "KiB before the eighth, which is beyond the limit of a line");
+    assert_eq!(peer.http().status(), 431);
+}
+
+#[test]
+fn t03_a_head_of_many_lines_is_answered_431_at_16_kib() {
+    let line = format!("X: {}\r\n", "A".repeat(995));
+    let server = Server::new();
+    let peer = server.connect();
+    peer.send("GET / HTTP/1.1\r\n");
+    let enough = (0..1000).take_while(|_| {
+        peer.send(&line);
+        !peer.saw_end()
+    });
+    assert_eq!(enough.count(), 16, "lines of 1000 bytes before the last");
+    assert_eq!(peer.http().status(), 431);
+}
+
+#[test]
+fn t04_two_thousand_headers_are_answered_431() {
+    let lines = vec!["A: b"; 2000];
+    assert_eq!(Server::new().refusal_of(request("GET", "/", &lines)).status(), 431);
+    // 95 more than the five of the handshake are still a hundred
+    let fillers = vec!["A: b"; 95];
+    Server::new().connect().open("/", &fillers);
+    let fillers = vec!["A: b"; 96];
+    assert_eq!(Server::new().refusal_of(upgrade("/", &fillers)).status(), 431);
+}
+
+// How often the head is parsed is counted in http/head_tests.rs.
+#[test]
+fn t05_a_large_head_in_single_bytes_is_read_in_time() {
+    let server = Server::new();
+    let peer = server.connect();
+    let filler = format!("X: {}", "A".repeat(7000));
+    peer.drip(upgrade("/", &[&filler, &filler]));
+    assert_eq!(peer.http().status(), 101);
+}
+
+#[test]
+fn t06_other_methods_and_versions_are_refused() {
+    let server = Server::new();
+    let post = server.refusal_of(upgrade("/", &[]).replace("GET ", "POST "));
+    assert_eq!((post.status(), post.header("Allow")), (405, Some("GET")));
+    assert_eq!(server.refusal_of(upgrade("/", &[]).replace("HTTP/1.1", "HTTP/1.0")).status(), 505);
+    assert_eq!(server.refusal_of(upgrade("/", &[]).replace("HTTP/1.1", "HTTP/2.0")).status(), 505);
+    assert_eq!(server.refusal_of("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").status(), 505);
+    assert_eq!(server.refusal_of(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").status(), 400);
+    assert_eq!(server.refusal_of("hello\r\n\r\n").status(), 400);
+    assert!(server.log.take().is_empty());
+}
+
+#[test]
+fn t10_ambiguous_hosts_targets_and_lines_are_refused() {
+    let server = Server::new();
+    let host = "Host: server.example";
+    let replaced = |from: &str, to: &str| upgrade("/", &[]).replace(from, to);
+    let requests = [
+        without("Host"),
+        upgrade("/", &[host]),
+        replaced(host, "Host: a b"),
+        replaced(host, "Host: a/b"),
+        replaced(host, "Host : server.example"),
+        replaced(host, "Host: server.example\r\n folded"),
+        replaced(host, "Host: server\0example"),
+        replaced("GET / ", "GET http://server.example/ "),
+        replaced("GET / ", "GET /#fragment "),
+        replaced("GET / ", "GET * "),
+    ];
+    for request in requests {
+        assert_eq!(server.refusal_of(&request).status(), 400, "{request:?}");
+    }
+}
+
+#[test]
+fn t11_a_handshake_with_a_body_is_refused() {
+    let server = Server::new();
+    for line in ["Content-Length: 5", "Transfer-Encoding: chunked", "Content-Length: +0", "Content-Length: 1, 1"] {
+        let mut handshake = upgrade("/", &[line]);
+        handshake += "hello";
+        assert_eq!(server.refusal_of(handshake).status(), 400, "{line}");
+    }
+}
+
+/// A refused peer may still be sending: it gets the answer, not a reset, and then the connection does end.
+#[test]
+fn a_refusal_is_not_overtaken_by_a_reset() {
+    let server = Server::new();
+    let peer: Peer = server.connect();
+    peer.send("nonsense\r\n\r\n");
+    peer.send(vec![0; 100_000]);
+    assert_eq!(peer.http().status(), 400);
+    assert!(peer.saw_end() && !peer.saw_reset());
+    peer.wait(10.0);
+    assert_eq!(server.reactor.pending_calls(), 0);
+}
