@@ -86,20 +86,21 @@ impl Backlog {
         message
     }
 
-    /// Whether the message that is next may be dropped.
-    fn first_is_data(&self) -> bool {
-        let first = self.waiting.as_ref().and_then(|waiting| waiting.front());
-        first.is_some_and(|(_, first)| !matches!(first, Waiting::Frame { .. }))
-    }
-
-    /// Drops the oldest messages until there is room for `cost` below `cap`; how many were dropped.
-    pub(crate) fn drop_oldest(&mut self, cost: usize, cap: usize) -> u64 {
+    /// Drops the oldest messages that may be dropped, until there is room for `cost` below `cap`; how many were dropped,
+    /// and whether there is room now.
+    pub(crate) fn drop_oldest(&mut self, cost: usize, cap: usize) -> (u64, bool) {
         let mut dropped = 0;
-        while self.bytes + cost > cap && self.first_is_data() {
-            drop(self.pop());
+        while self.bytes + cost > cap {
+            let droppable = |(_, message): &(Option<u64>, Waiting)| !matches!(message, Waiting::Frame { .. });
+            let oldest = self.waiting.as_mut().and_then(|waiting| {
+                let index = waiting.iter().position(droppable)?;
+                waiting.remove(index)
+            });
+            let Some((_, message)) = oldest else { return (dropped, false) };
+            drop(self.taken(message));
             dropped += 1;
         }
-        dropped
+        (dropped, true)
     }
 
     pub(crate) fn clear(&mut self) {

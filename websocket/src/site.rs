@@ -51,6 +51,9 @@ pub struct SiteOptions {
     pub request_timeout: Option<Duration>,
     /// How long a connection may idle between two requests: default 60 s, as `twisted.web`. `None`: no limit.
     pub idle_timeout: Option<Duration>,
+    /// How long an answer may wait without the peer taking of it, at least 256 bytes a second: default 15 s, then the
+    /// connection is aborted. `None`: no limit.
+    pub write_timeout: Option<Duration>,
 }
 
 impl Default for SiteOptions {
@@ -59,6 +62,7 @@ impl Default for SiteOptions {
             limits: Limits::default(),
             request_timeout: Some(Duration::from_secs(10)),
             idle_timeout: Some(Duration::from_secs(60)),
+            write_timeout: Some(Duration::from_secs(15)),
         }
     }
 }
@@ -189,6 +193,7 @@ impl HttpChannel {
 
 impl Protocol for HttpChannel {
     fn connection_made(&mut self, transport: &Transport) {
+        transport.set_write_timeout(self.site.options.write_timeout);
         let timeout = self.site.options.request_timeout;
         self.set_deadline(transport, timeout);
     }

@@ -219,16 +219,19 @@ impl WebSocket {
         let cap = socket.options.buffer.cap.saturating_sub(socket.transport.buffered());
         let mut backlog = socket.backlog.borrow_mut();
         if backlog.bytes() + cost(length) > cap {
-            let dropped = match socket.options.overflow {
+            let (dropped, room) = match socket.options.overflow {
                 Overflow::Close => {
                     drop(backlog);
                     return self.overflowed();
                 }
                 Overflow::DropOldest if cost(length) <= cap => backlog.drop_oldest(cost(length), cap),
                 // there is no room for the new one, whatever else is dropped
-                Overflow::DropOldest | Overflow::DropNewest => return socket.dropped.set(socket.dropped.get() + 1),
+                Overflow::DropOldest | Overflow::DropNewest => (0, false),
             };
-            socket.dropped.set(socket.dropped.get() + dropped);
+            socket.dropped.set(socket.dropped.get() + dropped + u64::from(!room));
+            if !room {
+                return;
+            }
         }
         backlog.push(key, waiting());
         socket.plain.set(false);

@@ -6,7 +6,7 @@ use twistor_websocket::handshake::{HostPolicy, OriginPolicy, tokens_match};
 use twistor_websocket::http::Response;
 use twistor_websocket::{Accept, Options, Refusal};
 
-use crate::support::{ACCEPT, KEY, Log, Peer, Server, get, heap, request, text, upgrade};
+use crate::support::{ACCEPT, KEY, Log, Server, get, text, upgrade, without};
 
 fn with_key(key: &str) -> String {
     upgrade("/", &[]).replace(KEY, key)

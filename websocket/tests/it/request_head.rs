@@ -43,7 +43,7 @@ fn t02_a_connection_that_says_nothing_is_closed_after_ten_seconds() {
 // P265
 #[test]
 fn the_open_timeout_is_an_option() {
-    for (timeout, ends) in [(Some(std::time::Duration::from_secs(2)), true), (None, false)] {
+    for (timeout, ends) in [(Some(Duration::from_secs(2)), true), (None, false)] {
         let server = Server::with(Options { open_handshake_timeout: timeout, ..Options::default() }, |mould| mould);
         let peer = server.connect();
         peer.send("GET");
@@ -169,7 +169,7 @@ fn t11_a_handshake_with_a_body_is_refused() {
 #[test]
 fn a_refusal_is_not_overtaken_by_a_reset() {
     let server = Server::new();
-    let peer: Peer = server.connect();
+    let peer = server.connect();
     peer.send("nonsense\r\n\r\n");
     peer.send(vec![0; 100_000]);
     assert_eq!(peer.http().status(), 400);

@@ -2,12 +2,10 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use http::{Method, StatusCode};
-use twistor_reactor::Address;
 use twistor_websocket::http::Response;
-use twistor_websocket::{Negotiation, Options, Resource, SiteOptions, WebSocketResource};
+use twistor_websocket::{Resource, WebSocketResource};
 
 use crate::support::{Log, Pages, Peer, Recorder, Recorders, get, request, text, upgrade};
 

@@ -148,3 +148,18 @@ fn a_large_page_reaches_a_slow_reader_whole() {
     }
     assert!(bytes >= 1_000_000, "{bytes} came");
 }
+
+/// ... and one that nobody reads is given up, however many more are asked for.
+#[test]
+fn a_page_that_nobody_reads_is_given_up() {
+    let root = Resource::new().render_get(|_| Response::bytes("a/b", vec![0; 100_000]).unwrap());
+    let pages = Pages::new(root);
+    let peer = pages.connect();
+    peer.set_room(1000);
+    peer.send(get("/").repeat(10));
+    for _ in 0..300 {
+        peer.wait(1.0);
+    }
+    assert_eq!(pages.reactor.pending_calls(), 0, "its timers are gone with it");
+    assert!(peer.saw_reset());
+}

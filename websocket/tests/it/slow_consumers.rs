@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use twistor_reactor::{BufferLimits, Producer, Streaming};
 use twistor_websocket::{LimitExceeded, Options, Overflow, PreparedMessage, WebSocket};
@@ -187,6 +186,27 @@ fn t41_pieces_to_a_peer_that_does_not_read_are_bounded() {
         let _ = socket.send_piece(&[0; 100 * KIB]);
     }
     assert!(socket.buffered() <= CAP + 100 * KIB, "{}", socket.buffered());
+}
+
+/// Pieces cannot be dropped: what comes behind them is, and the cap holds.
+#[test]
+fn t41_messages_behind_pieces_are_bounded() {
+    let server = small(Overflow::DropOldest);
+    let peer = server.open();
+    peer.set_room(0);
+    let socket = server.log.socket(0);
+    socket.begin_message(true).unwrap();
+    for _ in 0..50 {
+        socket.send_piece(&[0; KIB]).unwrap();
+    }
+    socket.end_message(b"").unwrap();
+    for number in 0..MESSAGES {
+        socket.send_text(&numbered(number));
+    }
+    assert!(socket.buffered() <= SMALL.cap, "{}", socket.buffered());
+    let got = received(&server, &peer);
+    assert_eq!(got.last(), Some(&(MESSAGES - 1)));
+    assert_eq!(got.len() + dropped(&socket), MESSAGES);
 }
 
 /// One message alone is never too long: its bytes exist already.
@@ -380,7 +400,7 @@ fn the_buffer_limits_are_options() {
     peer.set_room(usize::MAX);
     server.reactor.settle();
     assert_eq!(peer.got().len() as u64, 20 - socket.dropped());
-    server.wait(Duration::from_secs(1).as_secs_f64());
+    server.wait(1.0);
     peer.frame(&binary(""));
     assert_eq!(server.log.take(), ["drained", "binary"]);
 }

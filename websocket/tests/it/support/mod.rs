@@ -15,7 +15,7 @@ use twistor_websocket::{
 };
 
 pub(crate) use frames::{
-    BINARY, CLOSE, CONTINUATION, Got, PING, PONG, TEXT, Wire, binary, close, continuation, frame, ping, pong, text,
+    BINARY, CLOSE, Got, PING, PONG, TEXT, Wire, binary, close, continuation, frame, ping, pong, text,
 };
 pub(crate) use peer::{ACCEPT, Http, KEY, Peer, get, request, switching, upgrade, without};
 pub(crate) use recorder::{Event, Log, Recorder, Recorders};
