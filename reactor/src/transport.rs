@@ -91,7 +91,37 @@ impl Transport {
     #[inline]
     pub fn write_framed(&self, header: &[u8; 16], used: usize, payload: &[u8]) {
         assert!(used <= header.len(), "a header of {used} bytes in an array of 16");
+        if payload.len() > SEND_NOW && self.send_directly(&header[..used], payload) {
+            return;
+        }
         self.queue(used + payload.len(), |out| out.push_framed(header, used, payload));
+    }
+
+    /// Sends a large payload from where it lies, when nothing is queued before it: only what the socket does not take is
+    /// copied. False: nothing was sent.
+    #[inline(never)]
+    fn send_directly(&self, header: &[u8], payload: &[u8]) -> bool {
+        let conn = self.conn();
+        if !conn.accepts_output() || !conn.writable.get() || !conn.out.borrow().is_empty() {
+            return false;
+        }
+        let slices = [io::IoSlice::new(header), io::IoSlice::new(payload)];
+        // an error will be met again, and dealt with, when the queue is sent
+        let Ok(sent) = self.with_stream(|stream| stream.write_vectored(&slices)) else { return false };
+        conn.bytes_sent.set(conn.bytes_sent.get() + sent as u64);
+        let (header_left, payload_left) = match sent.checked_sub(header.len()) {
+            Some(sent) => (&header[header.len()..], &payload[sent..]),
+            None => (&header[sent..], payload),
+        };
+        let left = header_left.len() + payload_left.len();
+        if left > 0 {
+            conn.writable.set(false);
+            self.queue(left, |out| {
+                out.push(header_left);
+                out.push(payload_left);
+            });
+        }
+        true
     }
 
     /// `write` for a buffer that may be shared: a large one is queued as it is, without a copy.

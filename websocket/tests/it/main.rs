@@ -1,7 +1,7 @@
 //! The behaviour of the WebSocket layer as its users and their peers see it: through the public API, over connections in
 //! memory, in virtual time.
 //!
-//! Tests are named after the cases of the project's list of threats (`t28_...`); behaviour that programs for Twisted and
+//! Tests are named after the cases of a list of threats that the tests themselves spell out (`t28_...`); behaviour that programs for Twisted and
 //! Autobahn rely on is marked `// P276`. Not here, because it makes no sense at this level:
 //!
 //! * T19, the PROXY protocol, is not spoken by this crate;
