@@ -176,6 +176,24 @@ fn only_the_first_fragment_is_marked_and_control_frames_pass() {
     assert_eq!(inflated(&got[1].payload), "fragmented ".repeat(30).as_bytes());
 }
 
+/// RFC 7692, 6.1: compressed first, fragmented then, and marked once.
+#[test]
+fn a_compressed_message_is_cut_into_fragments_of_which_the_first_is_marked() {
+    let options =
+        Options { compression: Some(DeflateOptions::default()), auto_fragment: Some(10), ..Options::default() };
+    let server = Server::with(options, |mould| mould);
+    let peer = open(&server);
+    let words = "to be or not to be ".repeat(20);
+    server.log.socket(0).send_text(&words);
+    server.reactor.settle();
+    let got = peer.got();
+    assert!(got.len() > 1);
+    let marks: Vec<u8> = got.iter().map(|frame| frame.rsv).collect();
+    assert_eq!((marks[0], marks[1..].iter().max()), (4, Some(&0)));
+    let payload: Vec<u8> = got.into_iter().flat_map(|frame| frame.payload).collect();
+    assert_eq!(inflated(&payload), words.as_bytes());
+}
+
 // P261
 #[test]
 fn t23_rsv1_elsewhere_than_on_a_first_frame_is_refused_though_compression_was_agreed() {

@@ -25,6 +25,7 @@ mod negotiation;
 mod panics;
 mod pieces;
 mod prepared;
+mod producers;
 mod request_head;
 mod shutdown;
 mod site;
