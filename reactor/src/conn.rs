@@ -253,7 +253,7 @@ impl Transport {
         if event.writable {
             conn.writable.set(true);
             if !conn.out.borrow().is_empty() {
-                self.flush(core);
+                self.flush();
             }
         }
         if event.ended {
@@ -281,7 +281,7 @@ impl Transport {
         self.read(core);
         conn.listed.set(false);
         let mut out = conn.out.borrow_mut();
-        let failed = self.send_all(core, &mut out);
+        let failed = self.send_all(&mut out);
         let mut spare = core.spare_outbox.borrow_mut();
         out.swap_empty(&mut spare);
         if spare.capacity() > READ_BUFFER {
@@ -378,8 +378,8 @@ impl Transport {
     }
 
     /// Sends what the socket takes. Runs no user code, so that `write` may call it too.
-    pub(crate) fn flush(&self, core: &Rc<Core>) {
-        let failed = self.send_all(core, &mut self.conn().out.borrow_mut());
+    pub(crate) fn flush(&self) {
+        let failed = self.send_all(&mut self.conn().out.borrow_mut());
         if let Some(error) = failed {
             self.lost(error);
         }
@@ -387,7 +387,7 @@ impl Transport {
 
     /// Sends what the socket takes; why the connection broke, if it did.
     #[inline(always)]
-    fn send_all(&self, core: &Rc<Core>, out: &mut Outbox) -> Option<io::Error> {
+    fn send_all(&self, out: &mut Outbox) -> Option<io::Error> {
         let conn = self.conn();
         if out.is_empty() {
             return None;
@@ -409,7 +409,7 @@ impl Transport {
             }
         }
         if !out.is_empty() || conn.watched.get() {
-            self.flushed(core, out.len());
+            self.flushed(out.len());
         }
         None
     }
@@ -429,10 +429,10 @@ impl Transport {
 
     /// The output has drained to `left` bytes, and somebody may wait for that.
     #[inline(never)]
-    fn flushed(&self, core: &Rc<Core>, left: usize) {
+    pub(crate) fn flushed(&self, left: usize) {
         let conn = self.conn();
         if left > 0 {
-            self.watch_stall(core, left);
+            self.watch_stall(left);
         }
         if conn.output_high.get() && left <= conn.limits.get().low {
             conn.output_high.set(false);
@@ -459,7 +459,7 @@ impl Transport {
     }
 
     /// While output waits, the peer must take some of it in each period: all that waited, or [`SLOWEST`] bytes a second.
-    fn watch_stall(&self, core: &Rc<Core>, queued: usize) {
+    fn watch_stall(&self, queued: usize) {
         let conn = self.conn();
         let Some(timeout) = conn.write_timeout.get().limit() else { return };
         let armed = conn.stall_timer.take();
@@ -477,11 +477,11 @@ impl Transport {
                 let text = format!("the peer took fewer than {wanted} bytes of the queued output in {timeout:?}");
                 return conn.end(&this, Failure::new(ConnectionLost::with_detail(text)), true);
             }
-            if let Some(core) = conn.core() {
-                this.watch_stall(&core, this.buffered());
-            }
+            this.watch_stall(this.buffered());
         };
-        conn.stall_timer.set(Some(DelayedCall::schedule(core, timeout, Box::new(check))));
+        if let Some(core) = conn.core() {
+            conn.stall_timer.set(Some(DelayedCall::schedule(&core, timeout, Box::new(check))));
+        }
     }
 
     /// Bytes that the peer itself has taken: the kernel's buffer may swallow much in one go, and then nothing for long.
@@ -529,7 +529,7 @@ impl Transport {
             // it is asked for the rest, and the connection closes once it unregisters
             return self.heed(conn.producer.resume_or_pull());
         }
-        self.flush(core);
+        self.flush();
         if !conn.out.borrow().is_empty() {
             return self.watch_close(core);
         }

@@ -120,6 +120,8 @@ impl Transport {
                 out.push(header_left);
                 out.push(payload_left);
             });
+        } else if conn.watched.get() {
+            self.flushed(0);
         }
         true
     }
@@ -172,9 +174,7 @@ impl Transport {
 
     #[cold]
     fn written_much(&self) {
-        if let Some(core) = self.0.core() {
-            self.flush(&core);
-        }
+        self.flush();
         if self.buffered() > self.0.limits.get().high && !self.0.output_high.replace(true) {
             self.0.watched.set(true);
             self.enqueue(Delivery::OutputHigh);

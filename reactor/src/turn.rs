@@ -171,7 +171,7 @@ impl Core {
         let mut list = self.take_dirty();
         for transport in list.drain(..) {
             transport.conn().listed.set(false);
-            transport.flush(self);
+            transport.flush();
         }
         self.reuse_dirty(list);
     }

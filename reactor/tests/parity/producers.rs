@@ -277,3 +277,21 @@ fn each_of_two_joined_transports_paces_the_other() {
     assert!(!first.paused());
     assert_eq!(slow.received().len(), 1_000_000);
 }
+
+/// P132: a large framed payload goes to the socket without the queue; that it is gone must be told all the same.
+#[test]
+fn a_pull_producer_of_large_frames_is_asked_again() {
+    let one = single(|_, _| {});
+    let (transport, left) = (one.transport.clone(), std::cell::Cell::new(3));
+    let resumed = move || match left.get() {
+        0 => transport.unregister_producer(),
+        count => {
+            left.set(count - 1);
+            transport.write_framed(&[b'h'; 16], 2, &vec![b'p'; 100_000]);
+        }
+    };
+    one.transport.register_producer(Source { log: one.log.clone(), resumed }, Streaming::Pull).unwrap();
+    one.reactor.settle();
+    assert_eq!(one.log.count("resume"), 4);
+    assert_eq!(one.peer.received().len(), 3 * 100_002);
+}
