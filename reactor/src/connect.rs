@@ -1,31 +1,29 @@
-//! Connectors: connections that we open.
+//! Connectors: connections that we open. How they come about is in `attempt.rs`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use mio::Token;
-use mio::net::TcpStream;
-use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
-
 use crate::address::Address;
-use crate::conn::{Conn, Owner, Readiness};
-use crate::core::{Core, Driver, Source};
-use crate::dispatch::{ProtocolSlot, guarded};
-use crate::error::{ConnectBindError, DNSLookupError, NotConnectingError, TimeoutError, UserError};
+use crate::core::Core;
+use crate::dispatch::guarded;
+use crate::error::{NotConnectingError, UserError};
 use crate::factory::{ClientFactory, FactoryUse};
 use crate::failure::Failure;
-use crate::listen::both;
 use crate::protocol::{AnyProtocol, Protocol};
 use crate::reactor::Reactor;
-use crate::stream::Stream;
 use crate::timers::DelayedCall;
 use crate::transport::Transport;
+
+mod attempt;
+
+use attempt::Successor;
+
+pub(crate) use attempt::Attempt;
 
 /// How to connect. Start from `ConnectOptions::default()`.
 #[derive(Debug, Clone)]
@@ -115,8 +113,11 @@ struct Inner {
     attempt: Cell<u64>,
     /// The attempt is over but for its failure, which waits in the queue.
     abandoned: Cell<bool>,
-    /// `disconnect` was called while the protocol was being built.
+    /// `disconnect` was called while there was a connection, or while its protocol was being built.
     unwanted: Cell<bool>,
+    /// Where this attempt or connection was redirected to.
+    elsewhere: RefCell<Option<(String, u16)>>,
+    successor: Cell<Option<Box<Successor>>>,
     addresses: RefCell<VecDeque<SocketAddr>>,
     trying: RefCell<Option<Rc<Attempt>>>,
     last_error: Cell<Option<Failure>>,
@@ -127,8 +128,9 @@ struct Inner {
 /// What [`Reactor::connect_tcp`] gives: `IConnector`. Cheap to clone; equal to its clones.
 ///
 /// ```text
-///  Disconnected --connect--> Connecting --build_protocol--> Connected --connection_lost--> Disconnected
+///  Disconnected --connect--> Connecting --build_protocol--> Connected --client_connection_lost--> Disconnected
 ///                            Connecting --client_connection_failed--> Disconnected
+///                            Connecting <--redirect-- Connected
 /// ```
 #[derive(Clone)]
 pub struct Connector(Rc<Inner>);
@@ -149,6 +151,8 @@ impl Connector {
             attempt: Cell::new(0),
             abandoned: Cell::new(false),
             unwanted: Cell::new(false),
+            elsewhere: RefCell::default(),
+            successor: Cell::default(),
             addresses: RefCell::default(),
             trying: RefCell::default(),
             last_error: Cell::default(),
@@ -171,13 +175,8 @@ impl Connector {
             return Err(ConnectInProgress(inner.state.get()));
         }
         let Some(core) = inner.core.upgrade().filter(|core| !core.ending.get()) else { return Ok(()) };
-        inner.state.set(ConnectorState::Connecting);
-        inner.attempt.set(inner.attempt.get() + 1);
-        inner.addresses.borrow_mut().clear();
-        inner.last_error.set(None);
-        inner.abandoned.set(false);
-        core.connecting.borrow_mut().insert(Rc::as_ptr(&self.0).cast(), self.clone());
-        let (this, attempt) = (self.clone(), inner.attempt.get());
+        drop(inner.elsewhere.take());
+        let (this, attempt) = (self.clone(), self.new_attempt(&core));
         core.call_soon(Box::new(move |reactor| this.begin(reactor, attempt)));
         Ok(())
     }
@@ -187,11 +186,10 @@ impl Connector {
         match self.0.state.get() {
             ConnectorState::Connecting => drop(self.stop_connecting()),
             ConnectorState::Connected => {
-                let transport = self.0.transport.borrow().clone();
-                match transport {
-                    Some(transport) => transport.lose_connection(),
-                    // in build_protocol: once there is something to lose
-                    None => self.0.unwanted.set(true),
+                // in build_protocol there is nothing to lose yet, and a redirect that is under way is to end here
+                self.0.unwanted.set(true);
+                if let Some(transport) = self.transport() {
+                    transport.lose_connection();
                 }
             }
             ConnectorState::Disconnected => {}
@@ -220,9 +218,35 @@ impl Connector {
         Ok(())
     }
 
+    /// Goes on at another place: loses the connection and connects there, where `protocol` takes over instead of one that
+    /// the factory would build. For protocols whose peer sends its clients elsewhere. It holds this once: the next
+    /// `connect` goes to the [`destination`](Self::destination) again.
+    ///
+    /// The factory is told nothing in between, and stays started; its `client_connection_lost` comes when the new
+    /// connection ends, or could not be made: then `protocol` has its `connection_lost`, its only callback, with the
+    /// transport of the old one. The timeout of [`ConnectOptions`] begins anew. The old protocol's `connection_lost`
+    /// comes as ever.
+    ///
+    /// # Errors
+    /// Gives `protocol` back when there is no connection, or it is being lost already.
+    pub fn redirect<P: Protocol>(&self, host: &str, port: u16, protocol: P) -> Result<(), P> {
+        let Some(before) = self.transport().filter(Transport::is_connected) else { return Err(protocol) };
+        log::debug!("{self:?}: redirected to {host:?}, port {port}");
+        before.lose_connection();
+        *self.0.elsewhere.borrow_mut() = Some((host.to_owned(), port));
+        self.0.successor.set(Some(Box::new(Successor { protocol: Box::new(protocol), before })));
+        Ok(())
+    }
+
     /// The host and port that were given.
     pub fn destination(&self) -> (&str, u16) {
         (&self.0.host, self.0.port)
+    }
+
+    /// Where the latest attempt went: the `destination`, unless that was redirected.
+    pub fn target(&self) -> (String, u16) {
+        let elsewhere = self.0.elsewhere.borrow().clone();
+        elsewhere.unwrap_or_else(|| (self.0.host.clone(), self.0.port))
     }
 
     /// Where the connector is.
@@ -245,164 +269,6 @@ impl Connector {
             None => panic!("the reactor of this connector has been dropped"),
         }
     }
-
-    fn is_trying(&self, attempt: u64) -> bool {
-        self.0.state.get() == ConnectorState::Connecting && self.0.attempt.get() == attempt
-    }
-
-    fn begin(&self, reactor: &Reactor, attempt: u64) {
-        let core = &reactor.core;
-        if !self.is_trying(attempt) {
-            return;
-        }
-        self.0.factory.start(core);
-        self.0.factory.started_connecting(self);
-        if !self.is_trying(attempt) || self.0.abandoned.get() {
-            return; // stop_connecting in started_connecting: its failure is in the queue
-        }
-        if let Some(timeout) = self.0.options.timeout {
-            let this = self.clone();
-            let expire = move || {
-                if let Some(core) = this.0.core.upgrade().filter(|_| this.is_trying(attempt)) {
-                    this.fail(&core, &Failure::new(TimeoutError::new()));
-                }
-            };
-            self.0.timer.set(Some(DelayedCall::schedule(core, timeout, Box::new(expire))));
-        }
-        if let Driver::Memory(driver) = &core.driver {
-            return driver.connecting(self.clone());
-        }
-        if let Ok(ip) = self.0.host.parse::<IpAddr>() {
-            self.0.addresses.borrow_mut().push_back((ip, self.0.port).into());
-            return self.try_next(core);
-        }
-        let (host, port, this) = (self.0.host.clone(), self.0.port, self.clone());
-        let lookup = move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-        let looked_up = reactor.defer_to_thread(lookup);
-        let then = looked_up.add_both(move |found| {
-            if let Some(core) = this.0.core.upgrade().filter(|_| this.is_trying(attempt) && !this.0.abandoned.get()) {
-                this.resolved(&core, found);
-            }
-        });
-        drop(then);
-    }
-
-    fn resolved(&self, core: &Rc<Core>, found: Result<io::Result<Vec<SocketAddr>>, Failure>) {
-        match found {
-            Ok(Ok(addresses)) if !addresses.is_empty() => {
-                self.0.addresses.borrow_mut().extend(addresses);
-                self.try_next(core);
-            }
-            Ok(Err(error)) => {
-                log::debug!("{}: {error}", self.0.host);
-                self.fail(core, &Failure::new(DNSLookupError::with_detail(self.0.host.clone())));
-            }
-            Ok(Ok(_)) => self.fail(core, &Failure::new(DNSLookupError::with_detail(self.0.host.clone()))),
-            Err(failure) => self.fail(core, &failure),
-        }
-    }
-
-    fn abandon(&self, core: &Core) {
-        self.0.abandoned.set(true);
-        core.connecting.borrow_mut().remove(&Rc::as_ptr(&self.0).cast());
-        self.0.addresses.borrow_mut().clear();
-        let trying = self.0.trying.take();
-        if let Some(attempt) = trying {
-            drop(core.remove(attempt.token.get()));
-            attempt.dismantle();
-        }
-        if let Some(timer) = self.0.timer.take() {
-            let _ = timer.cancel();
-        }
-        if let Driver::Memory(driver) = &core.driver {
-            driver.forget(self);
-        }
-    }
-
-    /// Tries the next address; when none is left, the attempt has failed as its last address has.
-    fn try_next(&self, core: &Rc<Core>) {
-        loop {
-            let next = self.0.addresses.borrow_mut().pop_front();
-            let Some(address) = next else {
-                let last = self.0.last_error.take();
-                return self.fail(core, &last.unwrap_or_else(|| Failure::new(ConnectBindError::new())));
-            };
-            match Attempt::begin(core, self, address) {
-                Ok(attempt) => {
-                    *self.0.trying.borrow_mut() = Some(attempt);
-                    return;
-                }
-                Err(failure) => self.0.last_error.set(Some(failure)),
-            }
-        }
-    }
-
-    /// A connection is there.
-    pub(crate) fn connected(
-        &self,
-        core: &Rc<Core>,
-        token: Token,
-        stream: Box<dyn Stream>,
-        peer: Address,
-        event: Readiness,
-    ) {
-        // the slot stays registered; abandon() would free it
-        drop(self.0.trying.take());
-        self.abandon(core);
-        self.0.state.set(ConnectorState::Connected);
-        self.0.unwanted.set(false);
-        let built = guarded("build_protocol", || self.0.factory.build(&peer));
-        let reason = match built {
-            Ok(Some(protocol)) => {
-                let owner: Rc<dyn Owner> = Rc::new(self.clone());
-                let transport = Conn::open(core, peer, ProtocolSlot::new(protocol), Some(owner));
-                *self.0.transport.borrow_mut() = Some(transport.clone());
-                drop(core.replace(token, Source::Connection(transport.clone())));
-                transport.start(core, token, stream);
-                if self.0.unwanted.get() {
-                    transport.lose_connection();
-                }
-                // the event that told of the connection may also have told of what came with it, and will not again
-                transport.on_event(core, event);
-                return;
-            }
-            // P097: accepted by the peer, refused by us: closed cleanly
-            Ok(None) => Failure::new(crate::error::ConnectionDone::new()),
-            Err(failure) => failure,
-        };
-        drop(core.remove(token));
-        drop(stream);
-        self.connection_over(&reason);
-    }
-
-    /// The attempt is over without a connection.
-    pub(crate) fn fail(&self, core: &Rc<Core>, reason: &Failure) {
-        if self.0.state.get() != ConnectorState::Connecting {
-            return;
-        }
-        self.abandon(core);
-        self.0.state.set(ConnectorState::Disconnected);
-        log::debug!("{}:{}: connection failed: {reason}", self.0.host, self.0.port);
-        self.0.factory.failed(self, reason);
-        self.stop_if_idle(core);
-    }
-
-    fn stop_if_idle(&self, core: &Core) {
-        if self.0.state.get() == ConnectorState::Disconnected {
-            self.0.factory.stop(core);
-        }
-    }
-}
-
-impl Owner for Connector {
-    fn connection_over(&self, reason: &Failure) {
-        drop(self.0.transport.take());
-        self.0.state.set(ConnectorState::Disconnected);
-        self.0.factory.lost(self, reason);
-        if let Some(core) = self.0.core.upgrade() {
-            self.stop_if_idle(&core);
-        }
-    }
 }
 
 impl PartialEq for Connector {
@@ -421,7 +287,8 @@ impl Hash for Connector {
 
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Connector({}:{}, {:?})", self.0.host, self.0.port, self.0.state.get())
+        let (host, port) = self.target();
+        write!(f, "Connector({host}:{port}, {:?})", self.0.state.get())
     }
 }
 
@@ -436,77 +303,3 @@ impl fmt::Display for ConnectInProgress {
 }
 
 impl std::error::Error for ConnectInProgress {}
-
-/// One address being tried.
-pub(crate) struct Attempt {
-    connector: Connector,
-    address: SocketAddr,
-    token: Cell<Token>,
-    stream: Cell<Option<TcpStream>>,
-}
-
-impl Attempt {
-    fn begin(core: &Rc<Core>, connector: &Connector, address: SocketAddr) -> Result<Rc<Self>, Failure> {
-        let mut stream = match connector.0.options.bind_address {
-            None => TcpStream::connect(address).map_err(Failure::from_connect_error)?,
-            Some(local) => connect_from(local, address)?,
-        };
-        let attempt = Rc::new(Self {
-            connector: connector.clone(),
-            address,
-            token: Cell::new(Token(0)),
-            stream: Cell::new(None),
-        });
-        let token = core
-            .add(Source::Attempt(attempt.clone()), Some(&mut stream), both())
-            .map_err(Failure::from_connect_error)?;
-        attempt.token.set(token);
-        attempt.stream.set(Some(stream));
-        Ok(attempt)
-    }
-
-    pub(crate) fn dismantle(&self) {
-        drop(self.stream.take());
-    }
-
-    pub(crate) fn on_event(&self, core: &Rc<Core>, event: Readiness) {
-        let Some(stream) = self.stream.take() else { return };
-        let failed = match stream.take_error() {
-            Ok(None) => match stream.peer_addr() {
-                Ok(_) => {
-                    if let Err(error) = stream.set_nodelay(true) {
-                        log::debug!("{}: TCP_NODELAY: {error}", self.address);
-                    }
-                    let peer = Address::from(self.address);
-                    return self.connector.connected(core, self.token.get(), Box::new(stream), peer, event);
-                }
-                // an early event: not connected yet
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => return self.stream.set(Some(stream)),
-                Err(error) => error,
-            },
-            Ok(Some(error)) | Err(error) => error,
-        };
-        drop(core.remove(self.token.get()));
-        drop(stream);
-        log::debug!("{}: {failed}", self.address);
-        self.connector.0.last_error.set(Some(Failure::from_connect_error(failed)));
-        drop(self.connector.0.trying.take());
-        self.connector.try_next(core);
-    }
-}
-
-fn connect_from(local: SocketAddr, address: SocketAddr) -> Result<TcpStream, Failure> {
-    let bound = Socket::new(Domain::for_address(address), Type::STREAM, Some(SocketProtocol::TCP)).and_then(|socket| {
-        socket.set_nonblocking(true)?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&local.into())?;
-        Ok(socket)
-    });
-    let socket = bound.map_err(|error| Failure::new(ConnectBindError::from(error)))?;
-    match socket.connect(&address.into()) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-        Err(error) => return Err(Failure::from_connect_error(error)),
-    }
-    Ok(TcpStream::from_std(socket.into()))
-}

@@ -9,10 +9,11 @@ use tungstenite::Message;
 use crate::support::{ClosedPort, Example, bounded, dial, patient, tungstenite};
 
 /// The examples that serve, and where their WebSockets are.
-const SERVERS: [(&str, Option<&str>); 6] = [
+const SERVERS: [(&str, Option<&str>); 7] = [
     ("chat_server", Some("/")),
     ("chat_rooms", Some("/room/tea")),
     ("maas_chat", Some("/")),
+    ("metrics", Some("/")),
     ("twisted_echo", Some("/websocket")),
     ("ws_echo_server", Some("/")),
     ("echo_server", None),
@@ -171,6 +172,35 @@ fn twisted_echo_pings_and_echoes() {
         for message in [Message::text("text"), Message::binary("bytes")] {
             client.send(message.clone()).expect("sent");
             assert_eq!(client.read().expect("an echo"), message);
+        }
+        server.terminate();
+    });
+}
+
+#[test]
+fn the_metrics_count_what_happens() {
+    bounded(|| {
+        let (server, port) = Example::serve("metrics", 0);
+        let mut client = tungstenite(loopback(port), "/");
+        client.send(Message::text("hello")).expect("sent");
+        client.read().expect("an echo");
+        let _other = tungstenite(loopback(port), "/");
+        assert!(get(port, "/").starts_with("HTTP/1.1 426 "));
+        client.close(None).expect("sent");
+        while client.read().is_ok() {}
+        let answer = get(port, "/metrics");
+        assert!(answer.contains("\r\nContent-Type: application/openmetrics-text"), "{answer}");
+        for line in [
+            "websocket_connections_opened_total 2",
+            "websocket_connections_open 1",
+            "websocket_connections_closed_total{code=\"1005\"} 1",
+            "websocket_handshakes_failed_total{reason=\"bad_request\"} 1",
+            "websocket_messages_received_total 1",
+            "websocket_sent_bytes_total 5",
+            "websocket_queued_bytes 0",
+            "websocket_round_trip_seconds_count 0",
+        ] {
+            assert!(answer.lines().any(|got| got == line), "no {line} in {answer}");
         }
         server.terminate();
     });

@@ -5,12 +5,17 @@ use std::error::Error;
 use std::fmt;
 use std::rc::Rc;
 
+use ::http::StatusCode;
 use tungstenite::handshake::client::generate_key;
 use twistor_reactor::{Address, ClientFactory, Connector, DelayedCall, Factory, Failure, Protocol, Reactor, Transport};
 
 use crate::closed::LimitExceeded;
-use crate::handshake::{Accepted, ClientRequest, HandshakeError, ProxyConnect, ResponseReader, UrlError, WsUrl};
+use crate::following::{Course, Following};
+use crate::handshake::{
+    Accepted, ClientRequest, HandshakeError, ProxyConnect, RedirectPolicy, ResponseReader, UrlError, WsUrl,
+};
 use crate::http::InvalidHeader;
+use crate::observer::{HandshakeFailure, Observer, Settings};
 use crate::options::Options;
 use crate::protocol::WebSocketProtocol;
 use crate::sansio::Role;
@@ -47,8 +52,9 @@ use crate::socket::WebSocket;
 pub struct WebSocketClientFactory<F> {
     factory: F,
     request: Rc<ClientRequest>,
-    options: Rc<Options>,
+    options: Rc<Settings>,
     proxy: Option<Rc<ProxyConnect>>,
+    following: Following,
 }
 
 impl<F: ClientFactory<Protocol: WebSocketProtocol>> WebSocketClientFactory<F> {
@@ -76,7 +82,8 @@ impl<F: ClientFactory<Protocol: WebSocketProtocol>> WebSocketClientFactory<F> {
         if let Some(deflate) = &options.compression {
             request = request.extensions(&offer(deflate)).map_err(ClientError::Header)?;
         }
-        Ok(Self { factory, request: Rc::new(request), options: Rc::new(options), proxy: None })
+        let (request, options) = (Rc::new(request), Settings::new(options));
+        Ok(Self { factory, request, options, proxy: None, following: Following::default() })
     }
 
     /// Sends a header field with the handshake, such as `Cookie`, `Authorization` or `Origin`.
@@ -94,6 +101,46 @@ impl<F: ClientFactory<Protocol: WebSocketProtocol>> WebSocketClientFactory<F> {
     #[must_use]
     pub fn proxy(mut self, credentials: Option<(String, String)>) -> Self {
         self.proxy = Some(Rc::new(ProxyConnect::new(self.request.url(), credentials)));
+        self
+    }
+
+    /// Follows redirects: when the server answers 301, 302, 303, 307 or 308 with a `Location` that the policy allows,
+    /// the client connects there. Default: none is followed, and the handshake fails with
+    /// [`HandshakeError::Redirect`].
+    ///
+    /// Neither the factory nor its protocol notices: `build_protocol` was called once, and that protocol gets one
+    /// `connection_made`, or, when a redirect is not followed ([`RedirectRefused`](crate::RedirectRefused)) or leads to
+    /// where nobody answers, one `connection_lost`, after which comes the factory's `client_connection_lost`. Each place
+    /// has the connector's timeout and [`Options::open_handshake_timeout`] for itself; [`RedirectPolicy::max`] bounds
+    /// them all.
+    ///
+    /// At another origin `Authorization`, `Cookie`, `Proxy-Authorization` and `Host`, set by [`header`](Self::header),
+    /// and the user and password of the URL are left out, also when it redirects back; other fields are sent. `wss`
+    /// never leads to `ws`. Within the origin the client connects to where it was connected, through a proxy also
+    /// beyond; otherwise to the host and port of the location. A reconnection begins at the factory's URL, with all its
+    /// fields.
+    ///
+    /// ```
+    /// use twistor_websocket::handshake::RedirectPolicy;
+    /// # use twistor_reactor::for_protocol;
+    /// # use twistor_websocket::{Frame, WebSocket, WebSocketClientFactory, WebSocketProtocol};
+    /// # struct Hello;
+    /// # impl WebSocketProtocol for Hello { fn frame_received(&mut self, _: &WebSocket, _: Frame<'_>) {} }
+    /// let factory = WebSocketClientFactory::new("ws://chat.example", for_protocol(|| Hello))?;
+    /// let factory = factory.follow_redirects(RedirectPolicy::follow_up_to(3, false)); // within ws://chat.example
+    /// # drop(factory);
+    /// # Ok::<(), twistor_websocket::ClientError>(())
+    /// ```
+    #[must_use]
+    pub fn follow_redirects(mut self, policy: RedirectPolicy) -> Self {
+        self.following = Following::new(policy);
+        self
+    }
+
+    /// Lets somebody count what happens; the first one given stays.
+    #[must_use]
+    pub fn observer(self, observer: impl Observer + 'static) -> Self {
+        self.options.observe(observer);
         self
     }
 
@@ -116,17 +163,10 @@ impl<F: ClientFactory<Protocol: WebSocketProtocol>> Factory for WebSocketClientF
     type Protocol = WebSocketClient<F::Protocol>;
 
     fn build_protocol(&mut self, peer: &Address) -> Option<Self::Protocol> {
+        let course = self.following.built();
         let inner = self.factory.build_protocol(peer)?;
-        Some(WebSocketClient {
-            inner: Some(inner),
-            request: self.request.clone(),
-            options: self.options.clone(),
-            key: generate_key(),
-            reader: ResponseReader::new(self.options.head.clone()),
-            proxy: self.proxy.clone(),
-            refused: None,
-            deadline: None,
-        })
+        let (request, options, proxy) = (self.request.clone(), self.options.clone(), self.proxy.clone());
+        Some(WebSocketClient::new(Some(inner), request, options, proxy, course))
     }
 
     fn start_factory(&mut self) {
@@ -144,10 +184,12 @@ impl<F: ClientFactory<Protocol: WebSocketProtocol>> Factory for WebSocketClientF
 
 impl<F: ClientFactory<Protocol: WebSocketProtocol>> ClientFactory for WebSocketClientFactory<F> {
     fn started_connecting(&mut self, connector: &Connector) {
+        self.following.started(connector);
         self.factory.started_connecting(connector);
     }
 
     fn client_connection_failed(&mut self, connector: &Connector, reason: &Failure) {
+        self.following.failed(connector);
         self.factory.client_connection_failed(connector, reason);
     }
 
@@ -160,17 +202,31 @@ impl<F: ClientFactory<Protocol: WebSocketProtocol>> ClientFactory for WebSocketC
 pub struct WebSocketClient<P> {
     inner: Option<P>,
     request: Rc<ClientRequest>,
-    options: Rc<Options>,
+    options: Rc<Settings>,
     key: String,
     reader: ResponseReader,
-    /// The proxy that must answer first.
     proxy: Option<Rc<ProxyConnect>>,
+    /// The proxy, which must answer first, has done so.
+    tunnelled: bool,
+    course: Course,
     /// The server has refused, and its body comes.
     refused: Option<HandshakeError>,
     deadline: Option<DelayedCall>,
 }
 
 impl<P: WebSocketProtocol> WebSocketClient<P> {
+    fn new(
+        inner: Option<P>,
+        request: Rc<ClientRequest>,
+        options: Rc<Settings>,
+        proxy: Option<Rc<ProxyConnect>>,
+        course: Course,
+    ) -> Self {
+        let reader = ResponseReader::new(options.head.clone());
+        let (key, tunnelled) = (generate_key(), false);
+        Self { inner, request, options, key, reader, proxy, tunnelled, course, refused: None, deadline: None }
+    }
+
     fn send_request(&self, transport: &Transport) {
         let mut out = Vec::new();
         self.request.encode(&self.key, &mut out);
@@ -179,8 +235,9 @@ impl<P: WebSocketProtocol> WebSocketClient<P> {
 
     fn read(&mut self, transport: &Transport, mut input: &[u8]) -> Result<(), HandshakeError> {
         while let Some(head) = self.reader.read(&mut input)? {
-            if let Some(proxy) = self.proxy.take() {
+            if let Some(proxy) = self.proxy.as_ref().filter(|_| !self.tunnelled) {
                 proxy.check(head, input)?;
+                self.tunnelled = true;
                 self.reader = ResponseReader::new(self.options.head.clone());
                 self.send_request(transport);
                 continue;
@@ -190,6 +247,23 @@ impl<P: WebSocketProtocol> WebSocketClient<P> {
             return Ok(());
         }
         Ok(())
+    }
+
+    /// The server is elsewhere: the protocol goes there if it may, with a new key, and leaves this connection behind.
+    fn redirected(&mut self, transport: &Transport, status: StatusCode, location: String) {
+        let (request, course) = match self.course.next(&self.request, status, location) {
+            Ok(next) => next,
+            Err(failure) => return transport.abort_with(failure),
+        };
+        log::debug!("{}: redirected to {}", transport.peer(), request.url());
+        self.cancel_deadline();
+        let proxy = self.proxy.as_ref().map(|proxy| Rc::new(proxy.redirected(request.url())));
+        let stays = proxy.is_some() || request.url().same_origin(self.request.url());
+        let request = Rc::new(request);
+        let successor = Self::new(self.inner.take(), request.clone(), self.options.clone(), proxy, course);
+        if let Err(successor) = self.course.go(&request, stays, successor) {
+            self.inner = successor.inner;
+        }
     }
 
     fn open(&mut self, transport: &Transport, accepted: Accepted, input: &[u8]) {
@@ -247,6 +321,9 @@ impl<P: WebSocketProtocol> Protocol for WebSocketClient<P> {
             Some(error) => (error, true),
             None => match self.read(transport, data) {
                 Ok(()) => return,
+                Err(HandshakeError::Redirect { status, location }) => {
+                    return self.redirected(transport, status, location);
+                }
                 Err(HandshakeError::Status(mut rejection)) => {
                     let complete = rejection.feed(&[]);
                     (HandshakeError::Status(rejection), complete)
@@ -273,6 +350,9 @@ impl<P: WebSocketProtocol> Protocol for WebSocketClient<P> {
         if let Some(mut inner) = self.inner.take() {
             let socket = WebSocket::new(transport.clone(), Role::Client, self.options.clone(), None, None);
             let reason = socket.gone(reason);
+            if let Some(observer) = self.options.observer() {
+                observer.handshake_failed(transport.peer(), HandshakeFailure::of_client(&reason));
+            }
             inner.connection_lost(&socket, &reason);
         }
     }

@@ -10,11 +10,12 @@ use slab::Slab;
 use twistor_reactor::Transport;
 
 use crate::closed::close_code;
+use crate::observer::HandshakeFailure;
 use crate::options::Options;
 use crate::socket::WebSocket;
 
 /// When a refused client may come again: long enough for some to have left, short enough to be served soon.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The reason in the Close of a shutdown.
 pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
@@ -24,6 +25,7 @@ pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
 pub(crate) struct Connections {
     places: RefCell<Slab<Place>>,
     by_address: RefCell<HashMap<IpAddr, usize>>,
+    undecided: Cell<usize>,
     pub(crate) closing: Cell<bool>,
     pub(crate) accepted: Cell<u64>,
     pub(crate) refused: Cell<u64>,
@@ -39,43 +41,61 @@ impl Connections {
     pub(crate) fn sockets(&self) -> Vec<WebSocket> {
         let open = |(_, place): (usize, &Place)| match place {
             Place::Open(socket) => Some(socket.clone()),
-            Place::Handshake(_) => None,
+            Place::New | Place::Undecided(_) => None,
         };
         self.places.borrow().iter().filter_map(open).collect()
     }
 
     /// The connections whose handshake is not decided.
-    pub(crate) fn handshakes(&self) -> Vec<Transport> {
+    pub(crate) fn undecided(&self) -> Vec<Transport> {
         let undecided = |(_, place): (usize, &Place)| match place {
-            Place::Open(_) => None,
-            Place::Handshake(transport) => Some(transport.clone()),
+            Place::New | Place::Open(_) => None,
+            Place::Undecided(transport) => Some(transport.clone()),
         };
         self.places.borrow().iter().filter_map(undecided).collect()
     }
 
-    /// A place for one more, or when to come again.
-    pub(crate) fn admit(self: &Rc<Self>, transport: &Transport, options: &Options) -> Result<Membership, Duration> {
+    /// A place for one more, or why there is none.
+    pub(crate) fn admit(
+        self: &Rc<Self>,
+        transport: &Transport,
+        options: &Options,
+    ) -> Result<Membership, HandshakeFailure> {
         // counted by address only where that is limited: the map costs memory for each address
         let address = options.max_connections_per_address.and_then(|_| transport.peer().ip());
         let here = address.map_or(0, |address| self.by_address.borrow().get(&address).copied().unwrap_or(0));
         let full = options.max_connections.is_some_and(|most| self.count() >= most)
-            || options.max_connections_per_address.is_some_and(|most| here >= most);
+            || options.max_connections_per_address.is_some_and(|most| here >= most)
+            || options.max_handshakes.is_some_and(|most| self.undecided.get() >= most);
         if full || self.closing.get() {
             self.refused.set(self.refused.get() + 1);
-            return Err(RETRY_AFTER);
+            return Err(if full { HandshakeFailure::Busy } else { HandshakeFailure::ShuttingDown });
         }
         if let Some(address) = address {
             *self.by_address.borrow_mut().entry(address).or_default() += 1;
         }
-        let key = self.places.borrow_mut().insert(Place::Handshake(transport.clone()));
+        let key = self.places.borrow_mut().insert(Place::New);
         Ok(Membership { connections: self.clone(), key, address: address.map(Box::new) })
+    }
+
+    fn leave(&self, place: &Place) {
+        self.undecided.set(self.undecided.get() - usize::from(place.is_undecided()));
     }
 }
 
 /// Who has a place.
 enum Place {
-    Handshake(Transport),
+    /// Just admitted.
+    New,
+    /// The application will say later whether it accepts.
+    Undecided(Transport),
     Open(WebSocket),
+}
+
+impl Place {
+    fn is_undecided(&self) -> bool {
+        matches!(self, Self::Undecided(_))
+    }
 }
 
 /// A connection's place among the connections; given up when dropped.
@@ -87,14 +107,29 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
+    fn set(&self, place: Place) {
+        self.connections.undecided.set(self.connections.undecided.get() + usize::from(place.is_undecided()));
+        if let Some(slot) = self.connections.places.borrow_mut().get_mut(self.key) {
+            self.connections.leave(&std::mem::replace(slot, place));
+        }
+    }
+
+    /// The handshake waits for the application.
+    pub(crate) fn undecided(&self, transport: &Transport) {
+        self.set(Place::Undecided(transport.clone()));
+    }
+
+    /// Whether the server shuts down.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.connections.closing.get()
+    }
+
     /// The handshake is done.
     pub(crate) fn opened(&self, socket: &WebSocket) {
-        if let Some(place) = self.connections.places.borrow_mut().get_mut(self.key) {
-            *place = Place::Open(socket.clone());
-        }
+        self.set(Place::Open(socket.clone()));
         self.connections.accepted.set(self.connections.accepted.get() + 1);
-        if self.connections.closing.get() {
-            // accepted in the middle of the shutdown
+        if self.is_closing() {
+            // the shutdown began after the 101
             let _ = socket.lose_connection(close_code::GOING_AWAY, SHUTTING_DOWN);
         }
     }
@@ -103,6 +138,7 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         let removed = self.connections.places.borrow_mut().try_remove(self.key);
+        removed.iter().for_each(|place| self.connections.leave(place));
         drop(removed);
         if let Some(address) = self.address.take() {
             let mut by_address = self.connections.by_address.borrow_mut();

@@ -10,10 +10,12 @@ mod client;
 mod closed;
 mod closing;
 mod connections;
+mod following;
 mod frames;
 pub mod handshake;
 pub mod http;
 mod message;
+mod observer;
 mod options;
 mod protocol;
 mod reconnect;
@@ -39,11 +41,15 @@ pub use socket::{ControlTooLong, MessageUnfinished, WebSocket, WebSocketState};
 
 // Servers and clients.
 pub use client::{ClientError, ExtensionError, WebSocketClient, WebSocketClientFactory, connect_ws};
+pub use following::RedirectRefused;
 pub use options::{Options, Overflow};
 pub use resource::Resource;
 pub use server::{WebSocketResource, WebSocketServerFactory};
 pub use server_handle::ServerHandle;
 pub use site::{HttpChannel, Site, SiteOptions};
+
+// What is to be counted.
+pub use observer::{HandshakeFailure, Observer, Traffic};
 
 // Messages for many.
 pub use room::Room;

@@ -62,6 +62,11 @@ pub struct Options {
     pub max_connections: Option<usize>,
     /// Server: connections at once from one IP address. Default `None`: behind a proxy all have one.
     pub max_connections_per_address: Option<usize>,
+    /// Server: opening handshakes in progress at once; more are answered 503 with `Retry-After`. Counted are connections
+    /// from which a request is awaited and, apart, those whose answer is ([`Negotiation::Later`](crate::Negotiation)).
+    /// Default 4096: 64 MiB of unfinished heads at worst, and as many as a server accepts in a tenth of a second, so that
+    /// clients in a hurry do not meet it. `None`: no limit.
+    pub max_handshakes: Option<usize>,
     /// Outgoing messages longer than this many bytes are sent in fragments of it (Autobahn's autoFragmentSize).
     /// Default `None`: never.
     pub auto_fragment: Option<usize>,
@@ -89,6 +94,7 @@ impl Default for Options {
             compression: None,
             max_connections: None,
             max_connections_per_address: None,
+            max_handshakes: Some(4096),
             auto_fragment: None,
         }
     }

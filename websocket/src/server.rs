@@ -9,9 +9,10 @@ use ::http::{HeaderValue, StatusCode, header};
 use twistor_reactor::{Address, DelayedCall, Factory, Failure, Protocol, Transport};
 
 use crate::closing::linger;
-use crate::connections::{Connections, Membership};
+use crate::connections::{Connections, Membership, RETRY_AFTER};
 use crate::handshake::{HostPolicy, OriginPolicy, Upgrade, check, response};
 use crate::http::{Request, Response};
+use crate::observer::{HandshakeFailure, Observer, Settings};
 use crate::options::Options;
 use crate::protocol::{Accept, Negotiation, WebSocketProtocol};
 use crate::resource::Resource;
@@ -31,6 +32,9 @@ pub(crate) struct Handshake<'a> {
     pub(crate) left: Option<Duration>,
 }
 
+/// Why there is no WebSocket, and what the client gets instead.
+type Refused = (HandshakeFailure, Response);
+
 /// A factory of any type, as a resource uses it.
 trait Upgrader {
     fn upgrade(&self, handshake: Handshake<'_>) -> Result<(), Response>;
@@ -42,6 +46,7 @@ trait Upgrader {
 /// [`WebSocketProtocol`]s; mount it with [`Resource::websocket`].
 pub struct WebSocketResource {
     upgrader: Rc<dyn Upgrader>,
+    settings: Rc<Settings>,
     connections: Rc<Connections>,
 }
 
@@ -54,9 +59,18 @@ impl WebSocketResource {
     /// With options.
     pub fn with_options<F: Factory<Protocol: WebSocketProtocol>>(factory: F, options: Options) -> Self {
         let connections = Rc::new(Connections::default());
-        let endpoint = Rc::new(Endpoint { options: Rc::new(options), connections: connections.clone() });
+        let settings = Settings::new(options);
+        let endpoint = Rc::new(Endpoint { options: settings.clone(), connections: connections.clone() });
         let upgrader = Rc::new(Server { factory: RefCell::new(factory), started: Cell::new(false), endpoint });
-        Self { upgrader, connections }
+        Self { upgrader, settings, connections }
+    }
+
+    /// Lets somebody count what happens; the first one given stays. What ends before it gets here (too slow, malformed) is
+    /// told to [`Site::observer`].
+    #[must_use]
+    pub fn observer(self, observer: impl Observer + 'static) -> Self {
+        self.settings.observe(observer);
+        self
     }
 
     /// A handle to all its connections, to count them and to shut them down.
@@ -97,42 +111,61 @@ struct Server<F> {
 
 /// What all connections of one resource share.
 struct Endpoint {
-    options: Rc<Options>,
+    options: Rc<Settings>,
     connections: Rc<Connections>,
 }
 
-impl<F: Factory<Protocol: WebSocketProtocol>> Upgrader for Server<F> {
-    fn upgrade(&self, handshake: Handshake<'_>) -> Result<(), Response> {
+impl Endpoint {
+    fn failed(&self, transport: &Transport, why: HandshakeFailure) {
+        if let Some(observer) = self.options.observer() {
+            observer.handshake_failed(transport.peer(), why);
+        }
+    }
+}
+
+impl<F: Factory<Protocol: WebSocketProtocol>> Server<F> {
+    fn try_upgrade(&self, handshake: Handshake<'_>) -> Result<(), Refused> {
         let Handshake { transport, request, early, left } = handshake;
         let options = &self.endpoint.options;
         let early_is_http = !early.is_empty() && !may_be_frame(early);
-        let upgrade = check(request, if early_is_http { early } else { &[] })?;
+        let upgrade = check(request, if early_is_http { early } else { &[] })
+            .map_err(|answer| (HandshakeFailure::bad_request(&answer), answer))?;
         if !options.hosts.check(request) {
-            return Err(HostPolicy::refusal(request));
+            return Err((HandshakeFailure::Host, HostPolicy::refusal(request)));
         }
         if !options.origins.check(request) {
-            return Err(OriginPolicy::refusal(request));
+            return Err((HandshakeFailure::Origin, OriginPolicy::refusal(request)));
         }
-        let membership = self.endpoint.connections.admit(transport, options).map_err(busy)?;
-        let mut protocol = self
-            .factory
-            .borrow_mut()
-            .build_protocol(transport.peer())
-            .ok_or_else(|| Response::error(StatusCode::FORBIDDEN, "this connection is refused"))?;
+        let membership = self.endpoint.connections.admit(transport, options).map_err(|why| (why, busy()))?;
+        let built = self.factory.borrow_mut().build_protocol(transport.peer());
+        let mut protocol =
+            built.ok_or_else(|| refused(Response::error(StatusCode::FORBIDDEN, "this connection is refused")))?;
         let negotiation = protocol.negotiate(request);
         let opening = Opening { protocol, upgrade, membership, endpoint: self.endpoint.clone() };
         match negotiation {
             Negotiation::Accept(accept) => opening.accept(transport, accept, early),
-            Negotiation::Refuse(refusal) => Err(refusal.into_response()),
+            Negotiation::Refuse(refusal) => Err(refused(refusal.into_response())),
             Negotiation::Later(answer) => {
+                opening.membership.undecided(transport);
                 let left = [left, options.open_handshake_timeout].into_iter().flatten().min();
-                let pending = Pending { opening: Some(opening), answer: Some(answer), left, timer: None };
+                let endpoint = self.endpoint.clone();
+                let pending = Pending { endpoint, opening: Some(opening), answer: Some(answer), left, timer: None };
                 // nothing is read until it is decided: neither these early bytes nor others
                 transport.pause_producing();
                 transport.switch_protocol(pending, early);
                 Ok(())
             }
         }
+    }
+}
+
+impl<F: Factory<Protocol: WebSocketProtocol>> Upgrader for Server<F> {
+    fn upgrade(&self, handshake: Handshake<'_>) -> Result<(), Response> {
+        let transport = handshake.transport;
+        self.try_upgrade(handshake).map_err(|(why, answer)| {
+            self.endpoint.failed(transport, why);
+            answer
+        })
     }
 
     fn start(&self) {
@@ -156,9 +189,10 @@ fn may_be_frame(early: &[u8]) -> bool {
     known && early.get(1).is_none_or(|second| second & 0x80 != 0)
 }
 
-fn busy(retry_after: Duration) -> Response {
+/// 503, and when to come again.
+pub(crate) fn busy() -> Response {
     let text = "expected fewer connections, but as many as are served are open";
-    let seconds = HeaderValue::from(retry_after.as_secs());
+    let seconds = HeaderValue::from(RETRY_AFTER.as_secs());
     Response::error(StatusCode::SERVICE_UNAVAILABLE, text).with_header((header::RETRY_AFTER, seconds))
 }
 
@@ -172,7 +206,10 @@ struct Opening<P> {
 
 impl<P: WebSocketProtocol> Opening<P> {
     /// Answers 101, and makes the connection a WebSocket.
-    fn accept(self, transport: &Transport, accept: Accept, early: &[u8]) -> Result<(), Response> {
+    fn accept(self, transport: &Transport, accept: Accept, early: &[u8]) -> Result<(), Refused> {
+        if self.membership.is_closing() {
+            return Err((HandshakeFailure::ShuttingDown, busy()));
+        }
         let options = &self.endpoint.options;
         let offered = |name: &String| self.upgrade.protocols.contains(name);
         let protocol = accept.protocol.or_else(|| options.protocols.iter().find(|name| offered(name)).cloned());
@@ -199,12 +236,19 @@ impl<P: WebSocketProtocol> Opening<P> {
     }
 }
 
-fn failed() -> Response {
-    Response::error(StatusCode::INTERNAL_SERVER_ERROR, "the server failed to answer this handshake")
+fn failed() -> Refused {
+    let text = "the server failed to answer this handshake";
+    (HandshakeFailure::Failed, Response::error(StatusCode::INTERNAL_SERVER_ERROR, text))
+}
+
+fn refused(answer: Response) -> Refused {
+    (HandshakeFailure::Refused(answer.status_code()), answer)
 }
 
 /// The protocol of a connection whose handshake waits for [`Negotiation::Later`].
 struct Pending<P> {
+    endpoint: Rc<Endpoint>,
+    /// `None` once it is decided.
     opening: Option<Opening<P>>,
     answer: Option<twistor_reactor::Deferred<Negotiation>>,
     left: Option<Duration>,
@@ -218,9 +262,12 @@ impl<P: WebSocketProtocol> Pending<P> {
     }
 
     fn decided(&mut self, transport: &Transport, answer: Result<Negotiation, Failure>) {
+        if self.opening.is_none() || transport.disconnecting() {
+            return; // too late: refused already
+        }
         let outcome = match answer {
             Ok(Negotiation::Later(answer)) => return self.wait(transport, answer),
-            Ok(Negotiation::Refuse(refusal)) => Err(refusal.into_response()),
+            Ok(Negotiation::Refuse(refusal)) => Err(refused(refusal.into_response())),
             Ok(Negotiation::Accept(accept)) => match self.opening.take() {
                 Some(opening) => opening.accept(transport, accept, &[]),
                 None => return,
@@ -233,11 +280,12 @@ impl<P: WebSocketProtocol> Pending<P> {
         self.cancel();
         match outcome {
             Ok(()) => transport.resume_producing(),
-            Err(answer) => self.refuse(transport, &answer),
+            Err(refused) => self.refuse(transport, &refused),
         }
     }
 
-    fn refuse(&mut self, transport: &Transport, answer: &Response) {
+    fn refuse(&mut self, transport: &Transport, (why, answer): &Refused) {
+        self.endpoint.failed(transport, *why);
         let mut out = Vec::new();
         answer.encode(&mut out, false, false);
         transport.write(out);
@@ -256,8 +304,8 @@ impl<P: WebSocketProtocol> Protocol for Pending<P> {
     fn connection_made(&mut self, transport: &Transport) {
         if let Some(left) = self.left {
             let expired = |this: &mut Self, transport: &Transport| {
-                let text = "the server did not decide in time";
-                this.refuse(transport, &Response::error(StatusCode::REQUEST_TIMEOUT, text));
+                let answer = Response::error(StatusCode::REQUEST_TIMEOUT, "the server did not decide in time");
+                this.refuse(transport, &(HandshakeFailure::Timeout, answer));
             };
             self.timer = Some(transport.protocol::<Self>().call_later(left, expired));
         }
@@ -268,8 +316,13 @@ impl<P: WebSocketProtocol> Protocol for Pending<P> {
 
     fn data_received(&mut self, _: &Transport, _: &[u8]) {} // paused, or refused
 
-    fn connection_lost(&mut self, _: &Transport, _: &Failure) {
+    fn connection_lost(&mut self, transport: &Transport, _: &Failure) {
         self.cancel();
+        if let Some(opening) = self.opening.take() {
+            let closing = opening.membership.is_closing();
+            self.endpoint
+                .failed(transport, if closing { HandshakeFailure::ShuttingDown } else { HandshakeFailure::Lost });
+        }
     }
 }
 
@@ -293,9 +346,9 @@ impl<P: WebSocketProtocol> Protocol for Pending<P> {
 /// reactor.run()?;
 /// # Ok(()) }
 /// ```
-#[derive(Debug)]
 pub struct WebSocketServerFactory {
     site: Site,
+    settings: Rc<Settings>,
     handle: ServerHandle,
 }
 
@@ -307,18 +360,35 @@ impl WebSocketServerFactory {
 
     /// With options.
     pub fn with_options<F: Factory<Protocol: WebSocketProtocol>>(factory: F, options: Options) -> Self {
-        let mut site_options =
-            SiteOptions { request_timeout: options.open_handshake_timeout, ..SiteOptions::default() };
+        let mut site_options = SiteOptions {
+            request_timeout: options.open_handshake_timeout,
+            max_requests: options.max_handshakes,
+            ..SiteOptions::default()
+        };
         site_options.limits.head = options.head.clone();
         let websocket = WebSocketResource::with_options(factory, options);
-        let handle = websocket.handle();
+        let (settings, handle) = (websocket.settings.clone(), websocket.handle());
         let site = Site::with_options(Resource::new().leaf().websocket(websocket), site_options);
-        Self { site, handle }
+        Self { site, settings, handle }
+    }
+
+    /// Lets somebody count what happens; the first one given stays.
+    #[must_use]
+    pub fn observer(self, observer: impl Observer + 'static) -> Self {
+        let observer = Rc::new(observer);
+        self.settings.observe(observer.clone());
+        Self { site: self.site.observer(observer), ..self }
     }
 
     /// A handle to all its connections, to count them and to shut them down.
     pub fn handle(&self) -> ServerHandle {
         self.handle.clone()
+    }
+}
+
+impl fmt::Debug for WebSocketServerFactory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WebSocketServerFactory({} connections)", self.handle.connection_count())
     }
 }
 

@@ -8,6 +8,7 @@ use twistor_reactor::{Deferred, Reactor, Transport};
 
 use crate::closed::close_code;
 use crate::connections::{Connections, SHUTTING_DOWN};
+use crate::server::busy;
 use crate::socket::WebSocket;
 
 /// A handle to the connections of a [`WebSocketServerFactory`](crate::WebSocketServerFactory) or
@@ -42,7 +43,12 @@ impl ServerHandle {
         self.connections.refused.get()
     }
 
-    /// Shuts down gracefully: new handshakes are answered 503, every WebSocket gets a Close 1001 after what is queued for it,
+    /// Bytes that wait to be sent, on all of them.
+    pub fn buffered(&self) -> usize {
+        self.sockets().iter().map(WebSocket::buffered).sum()
+    }
+
+    /// Shuts down gracefully: handshakes are answered 503, those in progress and new ones, every WebSocket gets a Close 1001 after what is queued for it,
     /// and whoever has not left at the deadline is cut off. The Deferred fires when all are gone, with the peers
     /// that had to be cut off. The listening port is the caller's to stop.
     ///
@@ -51,6 +57,12 @@ impl ServerHandle {
         let (resolver, deferred) = reactor.deferred();
         let connections = self.connections.clone();
         connections.closing.set(true);
+        for transport in connections.undecided() {
+            let mut out = Vec::new();
+            busy().encode(&mut out, false, false);
+            transport.write(out);
+            transport.lose_connection();
+        }
         let sockets = connections.sockets();
         let step = stagger / u32::try_from(sockets.len().max(1)).unwrap_or(u32::MAX);
         for (index, socket) in sockets.into_iter().enumerate() {
@@ -69,7 +81,7 @@ impl ServerHandle {
         let timer = reactor.call_later(deadline, move || {
             let sockets = left.sockets();
             sockets.iter().for_each(WebSocket::abort);
-            left.handshakes().iter().for_each(Transport::abort_connection);
+            left.undecided().iter().for_each(Transport::abort_connection);
             cut_off.borrow_mut().extend(sockets);
         });
         let on_empty = move || {

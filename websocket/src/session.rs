@@ -10,7 +10,7 @@ use crate::closed::{LimitExceeded, close_code};
 use crate::connections::Membership;
 use crate::handshake::Accepted;
 use crate::message::Frame;
-use crate::options::Options;
+use crate::observer::Settings;
 use crate::protocol::{Piece, WebSocketProtocol};
 use crate::sansio::deflate::{Agreed, Contexts, Inflater};
 use crate::sansio::{Delivery, Event, OpCode, Receiver, Role};
@@ -35,7 +35,7 @@ impl<P: WebSocketProtocol> Session<P> {
         inner: P,
         transport: &Transport,
         role: Role,
-        options: &Rc<Options>,
+        options: &Rc<Settings>,
         protocol: Option<String>,
         agreed: Option<Agreed>,
     ) -> Self {
@@ -66,6 +66,20 @@ impl<P: WebSocketProtocol> Session<P> {
     /// A server's, which takes its place among the others.
     pub(crate) fn with_membership(self, membership: Membership) -> Self {
         Self { membership: Some(membership), ..self }
+    }
+
+    /// A message that is counted before it is delivered; after our own Close nothing is.
+    #[inline(never)]
+    fn on_counted(inner: &mut P, socket: &WebSocket, message: &Event<'_>) {
+        let frame = match *message {
+            Event::Text(text) => Frame::Text(text),
+            Event::Binary(bytes) => Frame::Binary(bytes),
+            _ => return,
+        };
+        if socket.is_open() {
+            socket.count_received(1, frame.as_bytes().len());
+            inner.frame_received(socket, frame);
+        }
     }
 
     /// Events other than whole messages. False ends the reading.
@@ -110,6 +124,11 @@ impl<P: WebSocketProtocol> Session<P> {
             Event::End => Piece::End,
         };
         if socket.is_open() {
+            match piece {
+                Piece::Data(data) => socket.count_received(0, data.len()),
+                Piece::End => socket.count_received(1, 0),
+                _ => {}
+            }
             inner.piece_received(socket, piece);
         }
         true
@@ -130,6 +149,9 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
             membership.opened(&self.socket);
         }
         log::debug!("{}: WebSocket open", transport.peer());
+        if let Some(observer) = options.observer() {
+            observer.opened(&self.socket);
+        }
         if let Some(response) = self.response.take() {
             self.inner.handshake_accepted(&self.socket, &response);
         }
@@ -145,8 +167,9 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
         socket.socket().heard.set(true);
         loop {
             match self.receiver.next(&mut input) {
-                // after our own Close nothing is delivered any more
-                Ok(Some(Event::Text(_) | Event::Binary(_))) if !socket.is_open() => {}
+                Ok(Some(message @ (Event::Text(_) | Event::Binary(_)))) if !socket.is_direct() => {
+                    Self::on_counted(&mut self.inner, socket, &message);
+                }
                 Ok(Some(Event::Text(text))) => self.inner.frame_received(socket, Frame::Text(text)),
                 Ok(Some(Event::Binary(bytes))) => self.inner.frame_received(socket, Frame::Binary(bytes)),
                 Ok(Some(other)) => {
@@ -194,6 +217,9 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
 
     fn connection_lost(&mut self, _: &Transport, reason: &Failure) {
         let reason = self.socket.gone(reason);
+        if let (Some(observer), Some(status)) = (self.socket.socket().options.observer(), self.socket.close_status()) {
+            observer.closed(&self.socket, &status);
+        }
         self.inner.connection_lost(&self.socket, &reason);
     }
 
@@ -288,8 +314,11 @@ fn is_keepalive_pong(socket: &WebSocket, payload: &[u8]) -> bool {
     let state = socket.socket();
     match state.ping.take() {
         Some(ping) if payload == ping.0.to_be_bytes() => {
-            let took = socket.reactor().now().saturating_duration_since(ping.1).as_micros();
-            state.round_trip.set(u32::try_from(took).unwrap_or(u32::MAX).max(1));
+            let took = socket.reactor().now().saturating_duration_since(ping.1);
+            state.round_trip.set(u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1));
+            if let Some(observer) = state.options.observer() {
+                observer.round_trip(socket, took);
+            }
             true
         }
         other => {

@@ -1,6 +1,7 @@
 //! `Site`: the HTTP/1.1 front of a port.
 
-use std::cell::RefCell;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use twistor_reactor::{Address, DelayedCall, Factory, Failure, Protocol, Transpor
 use crate::closing::linger;
 use crate::handshake::is_upgrade;
 use crate::http::{Connection, Limits, Request, Response};
+use crate::observer::{HandshakeFailure, Observed, Observer};
 use crate::resource::Resource;
-use crate::server::Handshake;
+use crate::server::{Handshake, busy};
 
 /// Serves a tree of [`Resource`]s, WebSockets among them: `twisted.web.server.Site`. A factory for
 /// [`listen_tcp`](twistor_reactor::Reactor::listen_tcp).
@@ -29,15 +31,37 @@ use crate::server::Handshake;
 /// reactor.run()?;
 /// # Ok(()) }
 /// ```
-#[derive(Debug)]
 pub struct Site {
     shared: Rc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
     root: RefCell<Resource>,
     options: SiteOptions,
+    /// Connections from which a request is awaited.
+    requests: Cell<usize>,
+    observed: OnceCell<Observed>,
+}
+
+/// A request in progress; counted until it is dropped.
+struct InProgress(Rc<Shared>);
+
+impl InProgress {
+    /// One more, if there may be.
+    fn begin(site: &Rc<Shared>) -> Option<Self> {
+        let others = site.requests.get();
+        if site.options.max_requests.is_some_and(|most| others >= most) {
+            return None;
+        }
+        site.requests.set(others + 1);
+        Some(Self(site.clone()))
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.requests.set(self.0.requests.get() - 1);
+    }
 }
 
 /// How a [`Site`] treats its connections.
@@ -54,6 +78,10 @@ pub struct SiteOptions {
     /// How long an answer may wait without the peer taking of it, at least 256 bytes a second: default 15 s, then the
     /// connection is aborted. `None`: no limit.
     pub write_timeout: Option<Duration>,
+    /// Requests in progress at once, WebSocket handshakes included: connections from which a request, or the rest of one, is
+    /// awaited; idle ones are not counted. More are answered 503 with `Retry-After`. Default 4096, as
+    /// [`Options::max_handshakes`](crate::Options::max_handshakes). `None`: no limit.
+    pub max_requests: Option<usize>,
 }
 
 impl Default for SiteOptions {
@@ -63,6 +91,7 @@ impl Default for SiteOptions {
             request_timeout: Some(Duration::from_secs(10)),
             idle_timeout: Some(Duration::from_secs(60)),
             write_timeout: Some(Duration::from_secs(15)),
+            max_requests: Some(4096),
         }
     }
 }
@@ -75,7 +104,17 @@ impl Site {
 
     /// `new` with options.
     pub fn with_options(root: Resource, options: SiteOptions) -> Self {
-        Self { shared: Rc::new(Shared { root: RefCell::new(root), options }) }
+        let root = RefCell::new(root);
+        Self { shared: Rc::new(Shared { root, options, requests: Cell::new(0), observed: OnceCell::new() }) }
+    }
+
+    /// Lets somebody count connections that end, or are refused, before their first request is whole:
+    /// [`Observer::handshake_failed`]. The first one given stays. WebSockets are told to
+    /// [`WebSocketResource::observer`](crate::WebSocketResource::observer).
+    #[must_use]
+    pub fn observer(self, observer: impl Observer + 'static) -> Self {
+        let _ = self.shared.observed.set(Observed::by(observer));
+        self
     }
 }
 
@@ -87,7 +126,7 @@ impl Factory for Site {
             connection: Connection::new(Some(peer.clone()), self.shared.options.limits.clone()),
             site: self.shared.clone(),
             deadline: None,
-            in_request: true,
+            request: None,
             served: false,
             over: false,
         })
@@ -103,13 +142,12 @@ impl Factory for Site {
 }
 
 /// One connection of a [`Site`], until it becomes a WebSocket: `twisted.web.http.HTTPChannel`.
-#[derive(Debug)]
 pub struct HttpChannel {
     connection: Connection,
     site: Rc<Shared>,
     deadline: Option<DelayedCall>,
-    /// The deadline is a request's, not an idle connection's.
-    in_request: bool,
+    /// A request is awaited, and the deadline is its: not an idle connection's.
+    request: Option<InProgress>,
     /// At least one request has been answered.
     served: bool,
     /// The last answer is written: what still comes is ignored.
@@ -121,6 +159,26 @@ impl HttpChannel {
         self.cancel_deadline();
         let handle = transport.protocol::<Self>();
         self.deadline = timeout.map(|timeout| handle.call_later(timeout, Self::expired));
+    }
+
+    /// A request is awaited from here on. False: there are too many, and this one is refused.
+    fn begin_request(&mut self, transport: &Transport) -> bool {
+        self.request = InProgress::begin(&self.site);
+        if self.request.is_none() {
+            self.failed(transport, HandshakeFailure::Busy);
+            self.refuse(transport, &busy(), false);
+            return false;
+        }
+        let timeout = self.site.options.request_timeout;
+        self.set_deadline(transport, timeout);
+        true
+    }
+
+    /// There was no whole request.
+    fn failed(&self, transport: &Transport, why: HandshakeFailure) {
+        if let Some(observer) = self.site.observed.get().filter(|_| !self.served) {
+            observer.handshake_failed(transport.peer(), why);
+        }
     }
 
     fn cancel_deadline(&mut self) {
@@ -135,8 +193,10 @@ impl HttpChannel {
             let timeout = self.site.options.idle_timeout;
             return self.set_deadline(transport, timeout);
         }
+        self.failed(transport, HandshakeFailure::Timeout);
         if self.connection.is_idle() {
             log::debug!("{}: no request in time", transport.peer());
+            self.over = true;
             return transport.lose_connection();
         }
         let text = "expected a whole request in time, but only a part of one came";
@@ -150,6 +210,7 @@ impl HttpChannel {
         answer.encode(&mut out, head_only, false);
         transport.write(out);
         self.over = true;
+        self.request = None;
         self.cancel_deadline();
         self.deadline = Some(linger(transport));
     }
@@ -163,9 +224,15 @@ impl HttpChannel {
         let answer = match root.find(request.path_segments()) {
             None => Response::not_found(),
             Some(resource) => match resource.websocket_mut().filter(|_| is_upgrade(&request)) {
-                None => resource.respond(&request),
+                None => {
+                    let answer = resource.respond(&request);
+                    if answer.status_code() == StatusCode::UPGRADE_REQUIRED {
+                        self.failed(transport, HandshakeFailure::bad_request(&answer));
+                    }
+                    answer
+                }
                 Some(websocket) => {
-                    let deadline = self.deadline.as_ref().filter(|_| self.in_request).map(DelayedCall::time);
+                    let deadline = self.deadline.as_ref().filter(|_| self.request.is_some()).map(DelayedCall::time);
                     let left = deadline.map(|deadline| deadline.saturating_duration_since(transport.reactor().now()));
                     let handshake = Handshake { transport, request: &request, early: input, left };
                     match websocket.upgrade(handshake) {
@@ -194,8 +261,7 @@ impl HttpChannel {
 impl Protocol for HttpChannel {
     fn connection_made(&mut self, transport: &Transport) {
         transport.set_write_timeout(self.site.options.write_timeout);
-        let timeout = self.site.options.request_timeout;
-        self.set_deadline(transport, timeout);
+        self.begin_request(transport);
     }
 
     fn data_received(&mut self, transport: &Transport, mut input: &[u8]) {
@@ -214,10 +280,13 @@ impl Protocol for HttpChannel {
                         return;
                     }
                     answered = true;
-                    self.in_request = false;
+                    self.request = None;
                 }
                 Ok(None) => break,
-                Err(answer) => return self.refuse(transport, &answer, false),
+                Err(answer) => {
+                    self.failed(transport, HandshakeFailure::bad_request(&answer));
+                    return self.refuse(transport, &answer, false);
+                }
             }
         }
         if self.over {
@@ -226,18 +295,15 @@ impl Protocol for HttpChannel {
         if let Some(interim) = self.connection.interim() {
             transport.write(interim);
         }
-        let options = &self.site.options;
         if self.connection.is_idle() {
             // empty lines are no sign of life
             if answered {
-                let timeout = options.idle_timeout;
+                let timeout = self.site.options.idle_timeout;
                 self.set_deadline(transport, timeout);
             }
         } else if was_idle || answered {
             // a request has begun in here
-            self.in_request = true;
-            let timeout = options.request_timeout;
-            self.set_deadline(transport, timeout);
+            self.begin_request(transport);
         }
     }
 
@@ -246,11 +312,27 @@ impl Protocol for HttpChannel {
     }
 
     fn callback_panicked(&mut self, transport: &Transport, _: &Failure) {
+        self.failed(transport, HandshakeFailure::Failed);
         let answer = Response::error(StatusCode::INTERNAL_SERVER_ERROR, "the server failed to answer this request");
         self.refuse(transport, &answer, false);
     }
 
-    fn connection_lost(&mut self, _: &Transport, _: &Failure) {
+    fn connection_lost(&mut self, transport: &Transport, _: &Failure) {
         self.cancel_deadline();
+        if !self.over {
+            self.failed(transport, HandshakeFailure::Lost);
+        }
+    }
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Site({} requests in progress)", self.shared.requests.get())
+    }
+}
+
+impl fmt::Debug for HttpChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpChannel").field("connection", &self.connection).field("over", &self.over).finish()
     }
 }

@@ -15,6 +15,7 @@ use crate::backlog::{Backlog, Waiting, cost};
 use crate::closed::{CloseStatus, close_code};
 use crate::closing::End;
 use crate::message::{AsMessage, Message, PreparedMessage};
+use crate::observer::{Settings, Traffic};
 use crate::options::{Options, Overflow};
 use crate::sansio::deflate::{Agreed, Contexts, Deflater};
 use crate::sansio::{ClosePayload, InvalidCloseCode, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode, Role};
@@ -43,10 +44,12 @@ pub(crate) struct Socket {
     pub(crate) transport: Transport,
     pub(crate) role: Role,
     pub(crate) state: Cell<WebSocketState>,
-    /// A server's open socket with nothing in the way: no compression, no fragments, no backlog.
+    /// A server's open socket with nothing in the way: no compression, no fragments, no backlog, no observer.
     plain: Cell<bool>,
+    /// What comes goes straight to the protocol: it is open, and nobody counts.
+    direct: Cell<bool>,
     high: usize,
-    pub(crate) options: Rc<Options>,
+    pub(crate) options: Rc<Settings>,
     protocol: Option<Box<str>>,
     deflate: RefCell<Option<Box<(Agreed, Deflater)>>>,
     backlog: RefCell<Backlog>,
@@ -76,16 +79,17 @@ impl WebSocket {
     pub(crate) fn new(
         transport: Transport,
         role: Role,
-        options: Rc<Options>,
+        options: Rc<Settings>,
         protocol: Option<String>,
         agreed: Option<Agreed>,
     ) -> Self {
         let deflate = agreed.map(|agreed| (agreed, Deflater::new(&agreed, role, &Contexts::of_thread())));
-        Self(Rc::new(Socket {
+        let this = Self(Rc::new(Socket {
             transport,
             role,
             state: Cell::new(WebSocketState::Open),
-            plain: Cell::new(role == Role::Server && deflate.is_none() && options.auto_fragment.is_none()),
+            plain: Cell::new(false),
+            direct: Cell::new(options.observer().is_none()),
             high: options.buffer.high,
             options,
             protocol: protocol.map(Into::into),
@@ -100,7 +104,9 @@ impl WebSocket {
             unanswered_ping: Cell::default(),
             keepalive: Cell::default(),
             deadline: Cell::default(),
-        }))
+        }));
+        this.0.plain.set(this.is_plain());
+        this
     }
 
     #[inline]
@@ -163,7 +169,10 @@ impl WebSocket {
             Some(_) => None,
         };
         match shared {
-            Some(frame) => socket.transport.write_bytes(frame),
+            Some(frame) => {
+                self.count_sent(1, message.payload().len());
+                socket.transport.write_bytes(frame);
+            }
             None => self.write_message(message.message(), true),
         }
     }
@@ -178,8 +187,9 @@ impl WebSocket {
         if !self.must_wait() {
             return self.write_message(Message { opcode, payload }, true);
         }
-        if self.0.backlog.borrow_mut().remove(key).is_some() {
-            self.0.dropped.set(self.0.dropped.get() + 1);
+        let superseded = self.0.backlog.borrow_mut().remove(key);
+        if superseded.is_some() {
+            self.count_dropped(1);
         }
         let waiting = || Waiting::Message { opcode, payload: Bytes::copy_from_slice(payload), compress: true };
         self.wait(Some(key), payload.len(), waiting);
@@ -201,11 +211,19 @@ impl WebSocket {
     pub(crate) fn set_state(&self, state: WebSocketState) {
         self.0.state.set(state);
         self.0.plain.set(self.is_plain());
+        self.0.direct.set(self.is_open() && self.0.options.observer().is_none());
+    }
+
+    /// Whether what comes goes straight to the protocol.
+    #[inline]
+    pub(crate) fn is_direct(&self) -> bool {
+        self.0.direct.get()
     }
 
     fn is_plain(&self) -> bool {
         let socket = &*self.0;
-        let simple = socket.role == Role::Server && socket.options.auto_fragment.is_none();
+        let options = &socket.options;
+        let simple = socket.role == Role::Server && options.auto_fragment.is_none() && options.observer().is_none();
         simple && self.is_open() && socket.deflate.borrow().is_none() && socket.backlog.borrow().is_empty()
     }
 
@@ -228,7 +246,7 @@ impl WebSocket {
                 // there is no room for the new one, whatever else is dropped
                 Overflow::DropOldest | Overflow::DropNewest => (0, false),
             };
-            socket.dropped.set(socket.dropped.get() + dropped + u64::from(!room));
+            self.count_dropped(dropped + u64::from(!room));
             if !room {
                 return;
             }
@@ -244,7 +262,12 @@ impl WebSocket {
             let next = socket.backlog.borrow_mut().pop();
             match next {
                 Some(Waiting::Prepared(message)) => self.write_prepared(&message),
-                Some(Waiting::Frame { fin, opcode, payload }) => self.write_frame(fin, false, opcode, &payload),
+                Some(Waiting::Frame { fin, opcode, payload }) => {
+                    if opcode != OpCode::Close {
+                        self.count_sent(u64::from(fin), payload.len());
+                    }
+                    self.write_frame(fin, false, opcode, &payload);
+                }
                 Some(Waiting::Message { opcode, payload, compress }) => {
                     self.write_message(Message { opcode, payload: &payload }, compress);
                 }
@@ -253,8 +276,35 @@ impl WebSocket {
         }
     }
 
+    fn count_dropped(&self, messages: u64) {
+        self.0.dropped.set(self.0.dropped.get() + messages);
+        self.count(|traffic| traffic.messages_dropped += messages);
+    }
+
+    fn count_sent(&self, messages: u64, bytes: usize) {
+        self.count(|traffic| {
+            traffic.messages_sent += messages;
+            traffic.bytes_sent += bytes as u64;
+        });
+    }
+
+    pub(crate) fn count_received(&self, messages: u64, bytes: usize) {
+        self.count(|traffic| {
+            traffic.messages_received += messages;
+            traffic.bytes_received += bytes as u64;
+        });
+    }
+
+    #[inline]
+    fn count(&self, add: impl FnOnce(&mut Traffic)) {
+        if self.0.options.observer().is_some() {
+            self.0.options.count(&self.0.transport, add);
+        }
+    }
+
     /// Encodes a message and hands it to the transport.
     fn write_message(&self, message: Message<'_>, compress: bool) {
+        self.count_sent(1, message.payload.len());
         let mut compressed = Vec::new();
         let smaller = match &mut *self.0.deflate.borrow_mut() {
             Some(deflate) if compress => deflate.1.compress(message.payload, &mut compressed),
@@ -334,6 +384,7 @@ impl WebSocket {
             return Ok(());
         }
         if !self.must_wait() {
+            self.count_sent(u64::from(fin), payload.len());
             self.write_frame(fin, false, opcode, payload);
             return Ok(());
         }

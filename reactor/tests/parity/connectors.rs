@@ -17,6 +17,8 @@ use crate::common::{
     slot,
 };
 
+mod redirects;
+
 /// P085, P086, P099, P100
 #[test]
 fn a_connection_is_made_and_lost_in_this_order() {

@@ -22,6 +22,12 @@ impl ProxyConnect {
         Self { target: format!("{host}:{}", url.port), credentials }
     }
 
+    /// The same proxy and credentials, for the host and port of another URL.
+    #[must_use]
+    pub fn redirected(&self, url: &WsUrl) -> Self {
+        Self::new(url, self.credentials.clone())
+    }
+
     /// Appends the request as it is sent.
     pub fn encode(&self, out: &mut Vec<u8>) {
         write(out, &["CONNECT ", &self.target, " HTTP/1.1\r\nHost: ", &self.target, "\r\n"]);

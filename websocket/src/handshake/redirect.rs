@@ -108,6 +108,11 @@ pub enum RedirectError {
         /// The target.
         to: String,
     },
+    /// To `wss`, by a client that has no TLS.
+    Tls {
+        /// The target.
+        to: String,
+    },
     /// The location is no WebSocket URL.
     Url(UrlError),
 }
@@ -119,6 +124,7 @@ impl fmt::Display for RedirectError {
             Self::TooMany { max } => write!(f, "redirected, but at most {max} redirects are followed"),
             Self::Downgrade { to } => write!(f, "redirected from wss to {}", shown(to)),
             Self::OtherOrigin { to } => write!(f, "redirected to another origin, {}", shown(to)),
+            Self::Tls { to } => write!(f, "redirected to {}, and TLS is not supported", shown(to)),
             Self::Url(_) => f.write_str("redirected to what is no WebSocket URL"),
         }
     }

@@ -1,8 +1,9 @@
 //! What a peer can make us keep: sizes, counts, connections.
 
 use twistor_reactor::testing::MemoryPeer;
-use twistor_websocket::Options;
+use twistor_websocket::{Accept, Options};
 
+use crate::negotiation::later;
 use crate::support::{Peer, Recorder, Server, binary, close, continuation, heap, text, upgrade};
 
 fn with(options: Options) -> Server {
@@ -160,4 +161,47 @@ fn a_factory_may_refuse_a_connection() {
     reactor.settle();
     assert!(peer.received().starts_with(b"HTTP/1.1 403 "));
     assert!(peer.saw_end());
+}
+
+// T2
+#[test]
+fn handshakes_in_progress_are_limited_and_their_places_are_given_back() {
+    let server = with(Options { max_handshakes: Some(2), ..Options::default() });
+    let (slow, silent) = (server.connect(), server.connect());
+    slow.send("GET / HTTP/1.1\r\n");
+    let third = server.connect();
+    let answer = third.http();
+    assert_eq!((answer.status(), answer.header("Retry-After").is_some()), (503, true));
+    assert!(third.saw_end());
+    silent.open("/", &[]);
+    let fourth = server.open();
+    slow.reset();
+    server.reactor.settle();
+    let _third = server.open();
+    server.wait(11.0);
+    assert_eq!(server.handle.connection_count(), 3, "an open WebSocket is no handshake");
+    fourth.frame(&close(1000, ""));
+}
+
+#[test]
+fn handshakes_that_wait_for_the_application_are_limited_apart() {
+    let (server, promises) = later(Options { max_handshakes: Some(1), ..Options::default() });
+    let first = server.connect();
+    first.send(upgrade("/", &[]));
+    server.reactor.settle();
+    assert_eq!(server.refusal_of(upgrade("/", &[])).status(), 503);
+    promises.next().resolve(Accept::default().into());
+    server.reactor.settle();
+    assert_eq!(first.http().status(), 101);
+    let second = server.connect();
+    second.send(upgrade("/", &[]));
+    second.reset();
+    server.reactor.settle();
+    drop(promises.next());
+    let third = server.connect();
+    third.send(upgrade("/", &[]));
+    server.reactor.settle();
+    promises.next().resolve(Accept::default().into());
+    server.reactor.settle();
+    assert_eq!(third.http().status(), 101);
 }

@@ -6,8 +6,8 @@
 //!
 //! * T19, the PROXY protocol, is not spoken by this crate;
 //! * T5, how often a head is parsed, is counted in `src/http/head_tests.rs`;
-//! * T44 to T61 and T63 to T70 are the reactor's (`reactor/tests/parity`), the proxy's (`src/handshake/proxy.rs`) and the
-//!   redirect's (`src/handshake/redirect.rs`); T46, T47, T49, T50 and T55 are here as far as frames are concerned.
+//! * T44 to T61 and T64 to T70 are the reactor's (`reactor/tests/parity`) and the proxy's (`src/handshake/proxy.rs`); T46,
+//!   T47, T49, T50 and T55 are here as far as frames are concerned.
 
 mod support;
 
@@ -22,10 +22,12 @@ mod keepalive;
 mod limits;
 mod logs;
 mod negotiation;
+mod observer;
 mod panics;
 mod pieces;
 mod prepared;
 mod producers;
+mod redirects;
 mod request_head;
 mod shutdown;
 mod site;

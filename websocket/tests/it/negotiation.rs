@@ -9,9 +9,9 @@ use http::StatusCode;
 use twistor_reactor::testing::MemoryReactor;
 use twistor_reactor::{Failure, Resolver, UserError};
 use twistor_websocket::http::Response;
-use twistor_websocket::{Accept, Negotiation, Options, Refusal};
+use twistor_websocket::{Accept, Negotiation, Options, Refusal, WebSocketServerFactory};
 
-use crate::support::{Event, Server, close, text, upgrade};
+use crate::support::{Event, Recorder, Server, close, text, upgrade};
 
 // P270
 #[test]
@@ -59,25 +59,33 @@ fn an_acceptance_may_choose_the_subprotocol_and_add_headers() {
 
 /// The application's promises, in the order in which handshakes came.
 #[derive(Clone, Default)]
-struct Promises(Rc<RefCell<VecDeque<Resolver<Negotiation>>>>);
+pub(crate) struct Promises(Rc<RefCell<VecDeque<Resolver<Negotiation>>>>);
 
 impl Promises {
-    fn next(&self) -> Resolver<Negotiation> {
+    pub(crate) fn next(&self) -> Resolver<Negotiation> {
         self.0.borrow_mut().pop_front().expect("a promise")
     }
 }
 
 /// A server that decides later.
-fn later(options: Options) -> (Server, Promises) {
+pub(crate) fn later(options: Options) -> (Server, Promises) {
+    later_with(options, |factory| factory)
+}
+
+pub(crate) fn later_with(
+    options: Options,
+    finish: impl FnOnce(WebSocketServerFactory) -> WebSocketServerFactory,
+) -> (Server, Promises) {
     let (promises, reactor) = (Promises::default(), Rc::new(RefCell::new(None::<twistor_reactor::Reactor>)));
     let (given, from) = (promises.clone(), reactor.clone());
-    let server = Server::with(options, move |mould| {
+    let mould = move |mould: Recorder| {
         mould.echoing().deciding(move |_| {
             let (resolver, deferred) = from.borrow().as_ref().expect("the reactor").deferred();
             given.0.borrow_mut().push_back(resolver);
             Negotiation::Later(deferred)
         })
-    });
+    };
+    let server = Server::custom(options, mould, finish);
     *reactor.borrow_mut() = Some((**server.reactor).clone());
     (server, promises)
 }

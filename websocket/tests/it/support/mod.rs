@@ -39,9 +39,18 @@ impl Server {
     }
 
     pub(crate) fn with(options: Options, mould: impl FnOnce(Recorder) -> Recorder) -> Self {
+        Self::custom(options, mould, |factory| factory)
+    }
+
+    /// With a last word to the factory.
+    pub(crate) fn custom(
+        options: Options,
+        mould: impl FnOnce(Recorder) -> Recorder,
+        finish: impl FnOnce(WebSocketServerFactory) -> WebSocketServerFactory,
+    ) -> Self {
         let log = Log::default();
         let factory = Recorders(mould(Recorder::new(&log)));
-        let factory = WebSocketServerFactory::with_options(factory, options);
+        let factory = finish(WebSocketServerFactory::with_options(factory, options));
         let reactor = Rc::new(MemoryReactor::new());
         let handle = factory.handle();
         let port = reactor.listen_tcp(80, factory).expect("a port");

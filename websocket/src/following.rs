@@ -1,0 +1,106 @@
+//! Redirects of a client's opening handshake, as far as they are followed (RFC 6455, 4.1; RFC 9110, 15.4).
+
+use std::error::Error;
+use std::fmt;
+
+use ::http::StatusCode;
+use twistor_reactor::{Connector, ConnectorState, Failure, Protocol};
+
+use crate::handshake::{ClientRequest, HandshakeError, RedirectError, RedirectPolicy};
+use crate::http::excerpt;
+
+/// What a client factory knows of redirects: which of them are followed, and who is connecting, since a protocol that is
+/// redirected needs its connector.
+#[derive(Debug, Default)]
+pub(crate) struct Following {
+    policy: RedirectPolicy,
+    /// Empty unless redirects are followed. Each is taken out when its attempt ends, which breaks the cycle.
+    connecting: Vec<Connector>,
+}
+
+impl Following {
+    pub(crate) fn new(policy: RedirectPolicy) -> Self {
+        Self { policy, connecting: Vec::new() }
+    }
+
+    pub(crate) fn started(&mut self, connector: &Connector) {
+        if self.policy.max > 0 {
+            self.connecting.push(connector.clone());
+        }
+    }
+
+    pub(crate) fn failed(&mut self, connector: &Connector) {
+        self.connecting.retain(|other| other != connector);
+    }
+
+    /// For the protocol that is being built.
+    pub(crate) fn built(&mut self) -> Course {
+        // Of those that share the factory it is the one that has a connection, but no protocol yet.
+        let builds = |it: &Connector| it.state() == ConnectorState::Connected && it.transport().is_none();
+        let connector = self.connecting.iter().position(builds).map(|index| self.connecting.swap_remove(index));
+        Course { policy: self.policy.clone(), followed: 0, connector }
+    }
+}
+
+/// Where a client's attempt has got to.
+pub(crate) struct Course {
+    policy: RedirectPolicy,
+    /// How many redirects brought it there.
+    followed: usize,
+    connector: Option<Connector>,
+}
+
+impl Course {
+    /// The request for the place it is redirected to, and the course from there.
+    pub(crate) fn next(
+        &self,
+        request: &ClientRequest,
+        status: StatusCode,
+        location: String,
+    ) -> Result<(ClientRequest, Self), Failure> {
+        let Some(connector) = self.connector.clone().filter(|_| self.policy.max > 0) else {
+            return Err(Failure::new(HandshakeError::Redirect { status, location }));
+        };
+        let redirect = match self.policy.follow(self.followed, request.url(), &location) {
+            // as `ClientError::Tls`
+            Ok(redirect) if redirect.url.secure => Err(RedirectError::Tls { to: redirect.url.to_string() }),
+            other => other,
+        };
+        let redirect = redirect.map_err(|reason| Failure::new(RedirectRefused { status, location, reason }))?;
+        let course = Self { policy: self.policy.clone(), followed: self.followed + 1, connector: Some(connector) };
+        Ok((request.clone().redirected(redirect), course))
+    }
+
+    /// Connects where `successor`'s request is meant for, unless `stays`: it is the peer of the connection that there is.
+    /// The successor comes back if that is being lost already.
+    pub(crate) fn go<P: Protocol>(&self, request: &ClientRequest, stays: bool, successor: P) -> Result<(), P> {
+        let Some(connector) = &self.connector else { return Err(successor) };
+        let (host, port) = if stays { connector.target() } else { (request.url().host.clone(), request.url().port) };
+        connector.redirect(&host, port, successor)
+    }
+}
+
+/// A redirect that the client's [`RedirectPolicy`] does not let it follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RedirectRefused {
+    /// The answer's status.
+    pub status: StatusCode,
+    /// Its `Location`, whole, as it came.
+    pub location: String,
+    /// Why it is not followed.
+    pub reason: RedirectError,
+}
+
+impl fmt::Display for RedirectRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (status, location) = (self.status, excerpt(self.location.as_bytes()));
+        write!(f, "expected 101 Switching Protocols, but {status} to \"{location}\" came: {}", self.reason)
+    }
+}
+
+impl Error for RedirectRefused {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.reason.source()
+    }
+}

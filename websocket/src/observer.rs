@@ -1,0 +1,253 @@
+//! `Observer`: what is to be counted.
+
+use std::cell::{Cell, OnceCell};
+use std::fmt;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ::http::StatusCode;
+use twistor_reactor::{Address, Failure, Transport};
+
+use crate::client::ExtensionError;
+use crate::closed::{CloseStatus, LimitExceeded, WebSocketClosed};
+use crate::following::RedirectRefused;
+use crate::handshake::HandshakeError;
+use crate::http::Response;
+use crate::options::Options;
+use crate::socket::WebSocket;
+
+/// Sees what happens on all WebSockets of a server or a client, to count and export it. It is given to
+/// [`WebSocketServerFactory::observer`](crate::WebSocketServerFactory::observer) or the method of that name of
+/// `WebSocketResource`, `WebSocketClientFactory` or [`Site`](crate::Site). Each method does nothing by default.
+///
+/// Every call comes from the loop, none out of a [`WebSocket`]'s methods; what is sent and received is summed up and told
+/// once a turn. A panic is treated as one of the connection's own callbacks would be.
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+/// use twistor_reactor::for_protocol;
+/// use twistor_websocket::{CloseStatus, Observer, Traffic, WebSocket, WebSocketServerFactory};
+/// # use twistor_websocket::{Frame, WebSocketProtocol};
+/// # struct Echo;
+/// # impl WebSocketProtocol for Echo { fn frame_received(&mut self, _: &WebSocket, _: Frame<'_>) {} }
+///
+/// #[derive(Default)]
+/// struct Counters {
+///     open: Cell<u64>,
+///     messages: Cell<u64>,
+/// }
+///
+/// impl Observer for Counters {
+///     fn opened(&self, _: &WebSocket) {
+///         self.open.set(self.open.get() + 1);
+///     }
+///     fn traffic(&self, traffic: &Traffic) {
+///         self.messages.set(self.messages.get() + traffic.messages_received);
+///     }
+///     fn closed(&self, _: &WebSocket, _: &CloseStatus) {
+///         self.open.set(self.open.get() - 1);
+///     }
+/// }
+///
+/// let counters = Rc::new(Counters::default());
+/// let factory = WebSocketServerFactory::new(for_protocol(|| Echo)).observer(counters.clone());
+/// # let _ = factory;
+/// ```
+#[allow(unused_variables)] // the defaults ignore what they are given; the names document it
+pub trait Observer {
+    /// An opening handshake did not lead to a WebSocket.
+    fn handshake_failed(&self, peer: &Address, why: HandshakeFailure) {}
+
+    /// A WebSocket is open.
+    fn opened(&self, socket: &WebSocket) {}
+
+    /// Messages of this turn of the loop.
+    fn traffic(&self, traffic: &Traffic) {}
+
+    /// A keepalive ping was answered, after this time.
+    fn round_trip(&self, socket: &WebSocket, time: Duration) {}
+
+    /// A WebSocket that was open is over. Its totals, such as [`WebSocket::dropped`], can still be asked for.
+    fn closed(&self, socket: &WebSocket, status: &CloseStatus) {}
+}
+
+/// Shared, so that whoever exports the counts can read them.
+impl<T: Observer + ?Sized> Observer for Rc<T> {
+    fn handshake_failed(&self, peer: &Address, why: HandshakeFailure) {
+        (**self).handshake_failed(peer, why);
+    }
+    fn opened(&self, socket: &WebSocket) {
+        (**self).opened(socket);
+    }
+    fn traffic(&self, traffic: &Traffic) {
+        (**self).traffic(traffic);
+    }
+    fn round_trip(&self, socket: &WebSocket, time: Duration) {
+        (**self).round_trip(socket, time);
+    }
+    fn closed(&self, socket: &WebSocket, status: &CloseStatus) {
+        (**self).closed(socket, status);
+    }
+}
+
+/// Messages that went both ways since they were last told. Bytes are those of the payloads, before compression.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// Messages that came, whole.
+    pub messages_received: u64,
+    /// Their payloads.
+    pub bytes_received: u64,
+    /// Messages handed to the transport. What waits for a slow peer is not among them yet.
+    pub messages_sent: u64,
+    /// Their payloads.
+    pub bytes_sent: u64,
+    /// Messages dropped because a peer did not keep up ([`Overflow`](crate::Overflow)).
+    pub messages_dropped: u64,
+}
+
+/// Why an opening handshake did not lead to a WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HandshakeFailure {
+    /// Not a request for a WebSocket, or a malformed one; answered with this status.
+    BadRequest(StatusCode),
+    /// A `Host` that is not served.
+    Host,
+    /// An `Origin` that may not connect.
+    Origin,
+    /// As many connections as are served are open, or as many handshakes in progress as may be.
+    Busy,
+    /// The server shuts down.
+    ShuttingDown,
+    /// The application refused, with this status.
+    Refused(StatusCode),
+    /// The server failed: a panic, an answer that cannot be sent.
+    Failed,
+    /// No whole request, or no answer, in time.
+    Timeout,
+    /// The peer went away meanwhile.
+    Lost,
+    /// Client: the server's answer was not an acceptance; this was its status, if it had one.
+    Rejected(Option<StatusCode>),
+}
+
+impl HandshakeFailure {
+    /// A short word, for the label of a counter.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad_request",
+            Self::Host => "host",
+            Self::Origin => "origin",
+            Self::Busy => "busy",
+            Self::ShuttingDown => "shutting_down",
+            Self::Refused(_) => "refused",
+            Self::Failed => "failed",
+            Self::Timeout => "timeout",
+            Self::Lost => "lost",
+            Self::Rejected(_) => "rejected",
+        }
+    }
+
+    /// Why a client's handshake failed, by what its protocol is told.
+    pub(crate) fn of_client(reason: &Failure) -> Self {
+        let cause = reason.value::<WebSocketClosed>().map_or(reason, |closed| &closed.cause);
+        let rejected = |error: &HandshakeError| match error {
+            HandshakeError::Status(rejection) => Some(rejection.status),
+            HandshakeError::Redirect { status, .. } => Some(*status),
+            _ => None,
+        };
+        if let Some(error) = cause.value::<HandshakeError>() {
+            Self::Rejected(rejected(error))
+        } else if let Some(refused) = cause.value::<RedirectRefused>() {
+            Self::Rejected(Some(refused.status))
+        } else if cause.check::<ExtensionError>() {
+            Self::Rejected(None)
+        } else if cause.check::<LimitExceeded>() {
+            Self::Timeout
+        } else {
+            Self::Lost
+        }
+    }
+
+    pub(crate) fn bad_request(answer: &Response) -> Self {
+        Self::BadRequest(answer.status_code())
+    }
+}
+
+/// An [`Observer`], and what it has not been told yet.
+pub(crate) struct Observed {
+    observer: Box<dyn Observer>,
+    traffic: Cell<Traffic>,
+    /// The traffic is going to be told.
+    due: Cell<bool>,
+}
+
+impl Observed {
+    pub(crate) fn by(observer: impl Observer + 'static) -> Self {
+        Self { observer: Box::new(observer), traffic: Cell::default(), due: Cell::new(false) }
+    }
+}
+
+impl Deref for Observed {
+    type Target = dyn Observer;
+    fn deref(&self) -> &Self::Target {
+        &*self.observer
+    }
+}
+
+/// What all connections of a factory share.
+pub(crate) struct Settings {
+    options: Options,
+    observed: OnceCell<Observed>,
+}
+
+impl Settings {
+    pub(crate) fn new(options: Options) -> Rc<Self> {
+        Rc::new(Self { options, observed: OnceCell::new() })
+    }
+
+    /// The first observer stays.
+    pub(crate) fn observe(&self, observer: impl Observer + 'static) {
+        let _ = self.observed.set(Observed::by(observer));
+    }
+
+    #[inline]
+    pub(crate) fn observer(&self) -> Option<&Observed> {
+        self.observed.get()
+    }
+
+    /// Adds to the traffic of this turn, if anybody counts it. A handle may do this: the observer hears of it from the
+    /// queue.
+    pub(crate) fn count(self: &Rc<Self>, transport: &Transport, add: impl FnOnce(&mut Traffic)) {
+        let Some(observed) = self.observer().filter(|_| transport.is_connected()) else { return };
+        let mut traffic = observed.traffic.get();
+        add(&mut traffic);
+        observed.traffic.set(traffic);
+        if !observed.due.replace(true) {
+            let this = self.clone();
+            transport.reactor().call_when_running(move |_| {
+                if let Some(observed) = this.observer() {
+                    observed.due.set(false);
+                    observed.traffic(&observed.traffic.take());
+                }
+            });
+        }
+    }
+}
+
+impl Deref for Settings {
+    type Target = Options;
+    #[inline]
+    fn deref(&self) -> &Options {
+        &self.options
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.options.fmt(f)
+    }
+}
