@@ -3,16 +3,21 @@
 //!     cargo run --example chat_rooms                   # then open http://localhost:8000/room/tea in two windows
 //!     cargo run --example chat_rooms -- --port 9000    # --port 0 takes a free one
 //!
-//! Talk to a room with `cargo run --example client -- ws://localhost:8000/room/tea`, too.
+//! Talk to a room with `cargo run --example client -- ws://localhost:8000/room/tea`, too. Ctrl-C or SIGTERM ends it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::error::Error;
 use std::rc::Rc;
+use std::time::Duration;
 
 use twistor::websocket::http::{Request, Response};
-use twistor::websocket::{Accept, Frame, Negotiation, Refusal, Resource, Room, Site, WebSocket, WebSocketProtocol};
-use twistor::{Failure, Reactor, for_protocol};
+use twistor::websocket::{Accept, Frame, Negotiation, Refusal, Resource, Room, Site};
+use twistor::websocket::{WebSocket, WebSocketProtocol, WebSocketResource};
+use twistor::{Failure, Phase, Reactor, SystemEvent, for_protocol};
+
+/// How long guests have to answer the goodbye.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// The longest name of a room, in bytes.
 const MAX_NAME: usize = 64;
@@ -65,13 +70,20 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let rooms = Rooms::default();
     let guests = for_protocol(move || Guest { rooms: rooms.clone(), name: String::new(), room: Room::new() });
-    let room = Resource::new().leaf().websocket(guests).render_get(|_| Response::html(include_str!("chat.html")));
+    let websocket = WebSocketResource::new(guests);
+    let everybody = websocket.handle();
+    let room = Resource::new().leaf().websocket(websocket).render_get(|_| Response::html(include_str!("chat.html")));
     let mut root = Resource::new()
         .render_get(|_| Response::html("<a href='/room/tea'>tea</a> or <a href='/room/coffee'>coffee</a>"));
     root.put_child("room", room);
 
     let listening = reactor.listen_tcp(format!("127.0.0.1:{port}"), Site::new(root))?;
     println!("http://localhost:{}/room/tea", listening.address().port().unwrap_or(port));
+
+    reactor.add_system_event_trigger(Phase::Before, SystemEvent::Shutdown, move |reactor| {
+        let _ = listening.stop_listening();
+        everybody.shutdown(reactor, GRACE, Duration::ZERO)
+    });
     reactor.run()?;
     Ok(())
 }

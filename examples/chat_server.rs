@@ -3,14 +3,18 @@
 //!     cargo run --example chat_server                  # then open http://localhost:8000 in two windows
 //!     cargo run --example chat_server -- --port 9000   # --port 0 takes a free one, --host says where to listen
 //!
-//! Talk to it with `cargo run --example client`, too. Ctrl-C ends it.
+//! Talk to it with `cargo run --example client`, too. Ctrl-C or SIGTERM ends it, after it has said goodbye to all.
 
 use std::cell::RefCell;
 use std::error::Error;
 use std::rc::Rc;
+use std::time::Duration;
 
-use twistor::websocket::{Frame, Resource, Site, WebSocket, WebSocketProtocol, http::Response};
-use twistor::{Address, Factory, Failure, Reactor};
+use twistor::websocket::{Frame, Resource, Site, WebSocket, WebSocketProtocol, WebSocketResource, http::Response};
+use twistor::{Address, Factory, Failure, Phase, Reactor, SystemEvent};
+
+/// How long clients have to answer the goodbye.
+const GRACE: Duration = Duration::from_secs(3);
 
 type Clients = Rc<RefCell<Vec<WebSocket>>>;
 
@@ -61,10 +65,19 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // The root resource is the entrypoint for WebSockets, and the page that opens one.
     let ws_factory = MyWebSocketFactory::default();
-    let root = Resource::new().websocket(ws_factory).render_get(|_request| Response::html(include_str!("chat.html")));
+    let chat = WebSocketResource::new(ws_factory);
+    let everybody = chat.handle();
+    let root = Resource::new().websocket(chat).render_get(|_request| Response::html(include_str!("chat.html")));
 
     let listening = reactor.listen_tcp(format!("{host}:{port}"), Site::new(root))?;
     println!("http://localhost:{}", listening.address().port().unwrap_or(port));
+
+    // When it is told to stop: nobody new, goodbye to everybody, and some time to leave.
+    reactor.add_system_event_trigger(Phase::Before, SystemEvent::Shutdown, move |reactor| {
+        let _ = listening.stop_listening();
+        let gone = everybody.shutdown(reactor, GRACE, Duration::ZERO);
+        gone.add_callback(|late| late.iter().for_each(|client| eprintln!("{} had to be cut off", client.peer())))
+    });
     reactor.run()?;
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::testing::MemoryDriver;
 use crate::thread::{Mailbox, Returns, ThreadPool};
 use crate::timers::Timers;
 use crate::transport::Transport;
+use crate::triggers::Triggers;
 
 /// One `recv` takes at most this much: large enough that 1 MiB messages come in few calls, small enough for the L2 cache.
 pub(crate) const READ_BUFFER: usize = 256 * 1024;
@@ -43,6 +44,20 @@ pub(crate) type Call = Box<dyn FnOnce(&Reactor)>;
 pub(crate) enum Task {
     Call(Call),
     Connection(Transport, crate::conn::Delivery),
+}
+
+/// How far `run` is: forward only, from one line to the next; `Starting` may be told to stop, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Nobody runs it.
+    Idle,
+    /// The loop turns; the triggers before startup are being waited for.
+    Starting,
+    Running,
+    /// It was told to stop: the loop turns on; the triggers before shutdown are being waited for.
+    Stopping,
+    /// The loop is left at the end of the turn, and everything closed.
+    Leaving,
 }
 
 pub(crate) enum Driver {
@@ -77,12 +92,11 @@ pub(crate) struct Core {
     pub(crate) pool: ThreadPool,
     pub(crate) returns: Returns,
     pub(crate) tasks: Tasks,
-    pub(crate) running: Cell<bool>,
-    pub(crate) stopping: Cell<bool>,
+    pub(crate) stage: Cell<Stage>,
+    pub(crate) triggers: Triggers,
     /// Everything is being ended: nothing new begins.
     pub(crate) ending: Cell<bool>,
     pub(crate) signals: Cell<bool>,
-    pub(crate) when_running: RefCell<Vec<Call>>,
 }
 
 impl Core {
@@ -106,11 +120,10 @@ impl Core {
             pool: ThreadPool::default(),
             returns: Returns::default(),
             tasks: Tasks::default(),
-            running: Cell::new(false),
-            stopping: Cell::new(false),
+            stage: Cell::new(Stage::Idle),
+            triggers: Triggers::default(),
             ending: Cell::new(false),
             signals: Cell::new(true),
-            when_running: RefCell::default(),
         })
     }
 

@@ -32,6 +32,7 @@ pub mod testing;
 mod thread;
 mod timers;
 mod transport;
+mod triggers;
 mod turn;
 
 // The loop, its time and its results.
@@ -39,6 +40,7 @@ pub use deferred::{Deferred, Resolver};
 pub use reactor::Reactor;
 pub use thread::{CallFromThreadError, ReactorHandle};
 pub use timers::DelayedCall;
+pub use triggers::{Phase, SystemEvent, TriggerId, TriggerResult};
 
 // What users write.
 pub use factory::{ClientFactory, Factory, for_protocol};

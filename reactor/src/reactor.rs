@@ -11,13 +11,14 @@ use mio::{Poll, Waker};
 
 use crate::clock::Time;
 use crate::connect::{ConnectOptions, Connector};
-use crate::core::{Core, Driver, WAKER};
+use crate::core::{Core, Driver, Stage, WAKER};
 use crate::deferred::{Deferred, Resolver, spawn};
 use crate::factory::{ClientFactory, Factory};
 use crate::listen::{ListenAddress, ListenError, ListenOptions, ListeningPort};
 use crate::protocol::Protocol;
 use crate::thread::{Mailbox, ReactorHandle};
 use crate::timers::DelayedCall;
+use crate::triggers::{Phase, SystemEvent, TriggerId, TriggerResult};
 
 /// An event loop: `twisted.internet.reactor`, as a value. Cheap to clone; each thread may have its own.
 ///
@@ -60,7 +61,8 @@ impl Reactor {
 
     /// Serves until [`stop`](Self::stop), or SIGINT or SIGTERM, ends it. Then every connection gets its
     /// `connection_lost` (unflushed: [`ConnectionLost`](crate::ConnectionLost)), every pending connect its failure, and
-    /// every factory its `stop_factory`. It may run again afterwards.
+    /// every factory its `stop_factory`. What is to be done before or afterwards is for
+    /// [triggers](Self::add_system_event_trigger). It may run again.
     ///
     /// # Errors
     /// [`ReactorAlreadyRunning`](crate::ReactorAlreadyRunning) from inside a callback; else what the poller says.
@@ -68,16 +70,16 @@ impl Reactor {
         crate::turn::run(&self.core)
     }
 
-    /// Ends `run` at the end of this turn. Does nothing if the reactor does not run or stops already.
+    /// Ends `run`: at the end of the turn that has called the triggers before shutdown, or when what they gave back has
+    /// fired. Does nothing if the reactor does not run or stops already.
     pub fn stop(&self) {
-        if self.core.running.get() {
-            self.core.stopping.set(true);
-        }
+        self.core.stop();
     }
 
-    /// Whether `run` is in progress and has not been told to stop.
+    /// Whether everything runs: from the end of what is done before startup to the end of what is done before shutdown.
+    /// So it is still true after [`stop`](Self::stop), and false once the connections are closed for it.
     pub fn running(&self) -> bool {
-        self.core.running.get() && !self.core.stopping.get()
+        matches!(self.core.stage.get(), Stage::Running | Stage::Stopping)
     }
 
     /// Whether `run` lets SIGINT and SIGTERM stop the reactor (a second one then ends the process): default true.
@@ -87,11 +89,50 @@ impl Reactor {
 
     /// Calls `f` once the reactor runs, in the order of registration; from the queue if it does already.
     pub fn call_when_running(&self, f: impl FnOnce(&Self) + 'static) {
-        if self.core.running.get() {
-            self.core.call_soon(Box::new(f));
-        } else {
-            self.core.when_running.borrow_mut().push(Box::new(f));
+        match self.core.stage.get() {
+            Stage::Idle | Stage::Starting => {
+                self.add_system_event_trigger(Phase::After, SystemEvent::Startup, f);
+            }
+            Stage::Running | Stage::Stopping | Stage::Leaving => self.core.call_soon(Box::new(f)),
         }
+    }
+
+    /// Calls `f`, once, when the reactor starts or stops: `addSystemEventTrigger`. Within a phase in the order of
+    /// registration; a panic is logged and the others are called all the same. One that is added when its phase is over
+    /// waits for the next `run`.
+    ///
+    /// While a [`Deferred`] that came from [`Phase::Before`] has not fired, whether with a value or a failure, the event
+    /// waits, and connections and timers are served as ever: give it a deadline of its own, as a shutdown that waits for
+    /// ever is ended only by a second SIGINT or SIGTERM. From the other phases it is not waited for.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use twistor_reactor::{Phase, Reactor, SystemEvent};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let reactor = Reactor::new()?;
+    /// reactor.add_system_event_trigger(Phase::Before, SystemEvent::Shutdown, |reactor| {
+    ///     let (resolver, said_goodbye) = reactor.deferred();
+    ///     reactor.call_later(Duration::from_millis(10), move || resolver.resolve(()));
+    ///     said_goodbye
+    /// });
+    /// reactor.add_system_event_trigger(Phase::After, SystemEvent::Shutdown, |_| println!("all is closed"));
+    /// reactor.call_when_running(Reactor::stop);
+    /// reactor.run()
+    /// # }
+    /// ```
+    pub fn add_system_event_trigger<R: TriggerResult>(
+        &self,
+        phase: Phase,
+        event: SystemEvent,
+        f: impl FnOnce(&Self) -> R + 'static,
+    ) -> TriggerId {
+        self.core.triggers.add(phase, event, Box::new(move |reactor| f(reactor).into_deferred()))
+    }
+
+    /// Forgets a trigger, which may happen inside another one. Whether it was still to be called.
+    pub fn remove_system_event_trigger(&self, id: TriggerId) -> bool {
+        self.core.triggers.remove(&id)
     }
 
     /// Calls `f` after `delay`: not before, and in the order of the calls when deadlines are equal. Monotonic time.

@@ -36,7 +36,7 @@ impl Signals {
             let name = if signal == SIGINT { "SIGINT" } else { "SIGTERM" };
             log::info!("Received {name}, shutting down.");
             self.stopping.store(true, Ordering::SeqCst);
-            core.stopping.set(true);
+            core.stop();
         }
     }
 }

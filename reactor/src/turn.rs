@@ -8,13 +8,14 @@ use mio::event::Event;
 use mio::{Events, Poll, Registry};
 
 use crate::conn::Readiness;
-use crate::core::{Core, Driver, SIGNALS, Source, Task};
+use crate::core::{Core, Driver, SIGNALS, Source, Stage, Task};
 use crate::dispatch::guarded;
 use crate::error::{ConnectError, ConnectionLost, ReactorAlreadyRunning};
 use crate::failure::Failure;
 use crate::reactor::Reactor;
 use crate::signals::Signals;
 use crate::timers::NAP;
+use crate::triggers::SystemEvent;
 
 /// Events taken from the poller at once; the rest come in the next turn.
 const EVENTS_PER_TURN: usize = 1024;
@@ -30,26 +31,24 @@ pub(crate) fn run(core: &Rc<Core>) -> io::Result<()> {
     let Driver::Poll { poll, registry } = &core.driver else {
         return Err(io::Error::other("a MemoryReactor has no loop of its own: use settle() and advance()"));
     };
-    if core.running.replace(true) {
+    if core.stage.get() != Stage::Idle {
         return Err(io::Error::other(ReactorAlreadyRunning::new()));
     }
-    core.stopping.set(false);
+    core.stage.set(Stage::Starting);
     let outcome = serve(core, &mut poll.borrow_mut(), registry);
+    core.stage.set(Stage::Leaving); // if it is the poller that failed
     shut_down(core);
-    core.running.set(false);
-    core.stopping.set(false);
+    core.stage.set(Stage::Idle);
     log::debug!("main loop terminated");
     outcome
 }
 
 fn serve(core: &Rc<Core>, poll: &mut Poll, registry: &Registry) -> io::Result<()> {
     let mut signals = if core.signals.get() { Some(Signals::install(registry)?) } else { None };
-    for call in std::mem::take(&mut *core.when_running.borrow_mut()) {
-        core.call_soon(call);
-    }
+    core.begin(SystemEvent::Startup);
     let mut events = Events::with_capacity(EVENTS_PER_TURN);
     let mut patience = Some(Duration::ZERO);
-    while !core.stopping.get() {
+    while core.stage.get() != Stage::Leaving {
         match poll.poll(&mut events, patience) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             other => other?,
@@ -177,9 +176,15 @@ impl Core {
     }
 }
 
+/// What follows the loop: everything is closed, then the remaining triggers are called.
+pub(crate) fn shut_down(core: &Rc<Core>) {
+    close_all(core);
+    core.complete(SystemEvent::Shutdown);
+}
+
 /// Ends everything, each thing once, whatever the others' callbacks do: connections first, then what connects, then the
 /// ports, so that a factory stops after its connections are lost.
-pub(crate) fn shut_down(core: &Rc<Core>) {
+fn close_all(core: &Rc<Core>) {
     core.ending.set(true);
     for _ in 0..ROUNDS_AT_STOP {
         for source in core.all_sources() {

@@ -23,15 +23,17 @@ fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// A connection to a server that has answered: its reactor runs, and not only its port is open.
-fn talk(port: u16, websocket: Option<&str>) -> TcpStream {
+/// Connects to a server until it has answered: its reactor runs, and not only its port is open. What is given waits until
+/// the server closes the connection, and answers its Close.
+fn talk(port: u16, websocket: Option<&str>) -> Box<dyn FnOnce() + Send> {
     if let Some(path) = websocket {
-        return tungstenite(loopback(port), path).into_inner();
+        let mut client = tungstenite(loopback(port), path);
+        return Box::new(move || while client.read().is_ok() {});
     }
     let mut stream = dial(loopback(port));
     stream.write_all(b"?").expect("sent");
     stream.read_exact(&mut [0]).expect("an echo");
-    stream
+    Box::new(move || drop(stream.read_to_end(&mut Vec::new())))
 }
 
 /// The answer to a GET, whole.
@@ -60,9 +62,9 @@ fn the_servers_end_with_sigterm_and_start_again_on_the_same_port_at_once() {
         bounded(move || {
             let (first, port) = Example::serve(name, 0);
             // this connection is closed by the server, whose port is in TIME-WAIT for it then
-            let mut open = talk(port, websocket);
+            let until_closed = thread::spawn(talk(port, websocket));
             first.terminate();
-            let _ = open.read_to_end(&mut Vec::new());
+            until_closed.join().expect("closed");
 
             let (second, same) = Example::serve(name, port);
             assert_eq!(same, port, "{name}");

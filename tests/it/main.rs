@@ -9,4 +9,6 @@ mod foreign_client;
 mod foreign_server;
 mod memory;
 mod reactors;
+mod shutdown;
+mod slow_consumer;
 mod support;

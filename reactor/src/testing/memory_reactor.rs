@@ -15,7 +15,7 @@ use crate::address::Address;
 use crate::clock::Time;
 use crate::conn::Readiness;
 use crate::connect::Connector;
-use crate::core::{Core, Driver, Source};
+use crate::core::{Core, Driver, Source, Stage};
 use crate::failure::Failure;
 use crate::listen::{ListeningPort, both};
 use crate::reactor::Reactor;
@@ -70,6 +70,9 @@ pub(crate) fn start_in_memory(core: &Rc<Core>, transport: Transport, stream: Box
 
 /// A reactor whose connections are in memory and whose clock is turned by hand; otherwise a [`Reactor`], to which it
 /// dereferences. `listen_tcp` and `connect_tcp` open no sockets: the test plays their peers.
+///
+/// It runs from the beginning, so that startup triggers wait in vain; `stop` ends it, triggers included, with the next
+/// `settle` or `advance`, and it runs again.
 pub struct MemoryReactor {
     reactor: Reactor,
 }
@@ -79,7 +82,7 @@ impl MemoryReactor {
     #[allow(clippy::new_without_default)] // as Reactor::new
     pub fn new() -> Self {
         let core = Core::new(Driver::Memory(MemoryDriver::default()), Time::manual(), Mailbox::new(None));
-        core.running.set(true);
+        core.stage.set(Stage::Running);
         Self { reactor: Reactor::from_core(core) }
     }
 
@@ -111,9 +114,10 @@ impl MemoryReactor {
             }
             let due = core.timers.borrow().next_deadline().is_some_and(|deadline| deadline <= core.time.now());
             core.finish_turn(false);
-            if core.stopping.replace(false) {
+            if core.stage.get() == Stage::Leaving {
                 driver.stopped.set(true);
                 crate::turn::shut_down(core);
+                core.stage.set(Stage::Running);
             }
             if core.is_idle() && driver.moved.get() == moved && !due {
                 driver.turning.set(false);
@@ -189,7 +193,7 @@ impl MemoryReactor {
         assert!(waiting, "{connector:?} is not connecting (settle() first?)");
     }
 
-    /// Whether the program has stopped the reactor.
+    /// Whether the program has stopped the reactor, and everything before shutdown was done.
     pub fn stopped(&self) -> bool {
         self.driver().stopped.get()
     }

@@ -22,3 +22,4 @@ mod testing_doubles;
 mod threads;
 mod timers;
 mod transport;
+mod triggers;
