@@ -11,7 +11,7 @@ use std::time::Duration;
 use mio::Token;
 
 use crate::address::Address;
-use crate::core::{Core, READ_BUFFER, Source};
+use crate::core::Core;
 use crate::dispatch::ProtocolSlot;
 use crate::error::{ConnectionDone, ConnectionLost};
 use crate::failure::Failure;
@@ -88,9 +88,14 @@ pub(crate) struct Conn {
     pub(crate) phase: Cell<Phase>,
     pub(crate) write_half: Cell<WriteHalf>,
     pub(crate) paused: Cell<bool>,
-    read_ended: Cell<bool>,
-    readable: Cell<bool>,
-    end_in_sight: Cell<bool>,
+    pub(crate) read_ended: Cell<bool>,
+    pub(crate) readable: Cell<bool>,
+    pub(crate) end_in_sight: Cell<bool>,
+    /// Something comes before the next plain read: one of the two below.
+    pub(crate) detour: Cell<bool>,
+    pub(crate) has_unread: Cell<bool>,
+    /// The protocol reads for itself.
+    pub(crate) delegated: Cell<bool>,
     pub(crate) writable: Cell<bool>,
     /// On the list of those to be read again in the next turn.
     pub(crate) waiting: Cell<bool>,
@@ -104,8 +109,7 @@ pub(crate) struct Conn {
     pub(crate) out: RefCell<Outbox>,
     pub(crate) protocol: ProtocolSlot,
     /// Received, but to be delivered later: given back with `unread`, or left over for a new protocol.
-    unread: Cell<Option<Box<[u8]>>>,
-    has_unread: Cell<bool>,
+    pub(crate) unread: Cell<Option<Box<[u8]>>>,
     pub(crate) producer: ProducerSlot,
     pub(crate) limits: Cell<BufferLimits>,
     /// With more than this queued, `write` has more to do than to queue.
@@ -158,6 +162,9 @@ impl Conn {
             read_ended: Cell::new(false),
             readable: Cell::new(false),
             end_in_sight: Cell::new(false),
+            detour: Cell::new(false),
+            has_unread: Cell::new(false),
+            delegated: Cell::new(false),
             writable: Cell::new(true),
             waiting: Cell::new(false),
             listed: Cell::new(false),
@@ -168,7 +175,6 @@ impl Conn {
             out: RefCell::default(),
             protocol,
             unread: Cell::default(),
-            has_unread: Cell::new(false),
             producer: ProducerSlot::default(),
             limits: Cell::default(),
             much: Cell::new(SEND_NOW),
@@ -196,7 +202,7 @@ impl Conn {
         !self.is_over() && self.write_half.get() != WriteHalf::Shut
     }
 
-    fn wants_input(&self) -> bool {
+    pub(crate) fn wants_input(&self) -> bool {
         let open = self.phase.get() == Phase::Open && !self.read_ended.get();
         open && !self.paused.get() && !self.has_unread.get()
     }
@@ -207,6 +213,7 @@ impl Conn {
         kept.extend(self.unread.take().into_iter().flatten());
         self.unread.set(Some(kept.into()));
         self.has_unread.set(true);
+        self.detour.set(true);
     }
 
     /// Notes that the connection is to end for `reason`; the queue does the rest.
@@ -270,110 +277,7 @@ impl Transport {
         }
     }
 
-    /// Reads, dispatches, and sends the replies at once, in one call: not on the next turn, as Twisted does. If other
-    /// connections have written to this one in this turn it is flushed at the turn's end with the rest.
-    pub(crate) fn read_and_reply(&self, core: &Rc<Core>) {
-        let conn = self.conn();
-        if conn.listed.replace(true) {
-            return self.read(core);
-        }
-        conn.out.borrow_mut().swap_empty(&mut core.spare_outbox.borrow_mut());
-        self.read(core);
-        conn.listed.set(false);
-        let mut out = conn.out.borrow_mut();
-        let failed = self.send_all(&mut out);
-        let mut spare = core.spare_outbox.borrow_mut();
-        out.swap_empty(&mut spare);
-        if spare.capacity() > READ_BUFFER {
-            *spare = Vec::new();
-        }
-        drop((out, spare));
-        if let Some(error) = failed {
-            self.lost(error);
-        }
-    }
-
-    #[inline(always)] // a call less for each message
-    fn read(&self, core: &Rc<Core>) {
-        let conn = self.conn();
-        self.switch_if_asked(core);
-        if conn.phase.get() != Phase::Open || conn.paused.get() {
-            return self.look_for_end(core);
-        }
-        if conn.has_unread.get() {
-            conn.has_unread.set(false);
-            self.deliver(core, &mut conn.unread.take().unwrap_or_default());
-        }
-        let mut buffer = core.read_buffer.borrow_mut();
-        if buffer.is_empty() {
-            *buffer = vec![0; READ_BUFFER];
-        }
-        while conn.readable.get() && conn.wants_input() {
-            let result = match &mut *conn.stream.borrow_mut() {
-                Some(stream) => stream.read(&mut buffer),
-                None => break,
-            };
-            match result {
-                Ok(0) => {
-                    conn.readable.set(false);
-                    conn.read_ended.set(true);
-                    self.callback(core, super::protocol::Protocol::read_connection_lost);
-                }
-                Ok(count) => {
-                    self.deliver(core, &mut buffer[..count]);
-                    if count == buffer.len() {
-                        // there may be more: other connections first
-                        conn.waiting.set(true);
-                        core.push_ready(Source::Connection(self.clone()));
-                        break;
-                    }
-                    // a short read has drained the socket, except when the end is behind it: that makes no new event
-                    if !conn.end_in_sight.get() {
-                        conn.readable.set(false);
-                        break;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => conn.readable.set(false),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => self.lost(error),
-            }
-        }
-    }
-
-    #[inline]
-    fn deliver(&self, core: &Rc<Core>, data: &mut [u8]) {
-        self.callback(core, |protocol, transport| protocol.data_received_mut(transport, data));
-    }
-
-    /// A connection that does not read still notices that its peer is gone, once nothing unread is before the end.
-    fn look_for_end(&self, core: &Rc<Core>) {
-        let conn = self.conn();
-        if !conn.end_in_sight.get() || conn.is_over() || conn.read_ended.get() || conn.has_unread.get() {
-            return;
-        }
-        let end = conn.stream.borrow_mut().as_mut().and_then(|stream| stream.end());
-        match end {
-            None => {}
-            Some(Err(error)) => self.lost(error),
-            Some(Ok(())) => {
-                conn.read_ended.set(true);
-                // a closing connection expects no more than that
-                if conn.phase.get() == Phase::Open {
-                    self.callback(core, super::protocol::Protocol::read_connection_lost);
-                }
-            }
-        }
-    }
-
-    /// Nobody reads any more, so that nobody would hear of a reset.
-    fn look_for_error(&self) {
-        let error = self.conn().stream.borrow_mut().as_mut().and_then(|stream| stream.take_error());
-        if let Some(error) = error {
-            self.lost(error);
-        }
-    }
-
-    fn lost(&self, error: io::Error) {
+    pub(crate) fn lost(&self, error: io::Error) {
         self.conn().end(self, Failure::new(ConnectionLost::from(error)), false);
     }
 
@@ -387,7 +291,7 @@ impl Transport {
 
     /// Sends what the socket takes; why the connection broke, if it did.
     #[inline(always)]
-    fn send_all(&self, out: &mut Outbox) -> Option<io::Error> {
+    pub(crate) fn send_all(&self, out: &mut Outbox) -> Option<io::Error> {
         let conn = self.conn();
         if out.is_empty() {
             return None;
@@ -414,7 +318,7 @@ impl Transport {
         None
     }
 
-    #[inline]
+    #[inline(always)]
     fn send_some(&self, out: &Outbox) -> io::Result<(usize, usize)> {
         let mut stream = self.conn().stream.borrow_mut();
         let Some(stream) = &mut *stream else { return Err(io::ErrorKind::NotConnected.into()) };

@@ -25,6 +25,7 @@ mod producer;
 mod producing;
 mod protocol;
 mod reactor;
+mod reading;
 mod signals;
 mod stream;
 mod sys;

@@ -2,6 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::fmt;
+use std::io;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -42,6 +43,11 @@ pub trait Protocol: 'static {
     fn data_received_mut(&mut self, transport: &Transport, data: &mut [u8]) {
         self.data_received(transport, data);
     }
+
+    /// After [`Transport::delegate_read`], and in place of `data_received`: reads once from `source`, to wherever it wants
+    /// the bytes to be, and deals with them. For a protocol that collects much and would only copy what it is given. The
+    /// end of the stream and errors are the reactor's to deal with. The default does nothing, and the reactor reads.
+    fn read_from(&mut self, transport: &Transport, source: &mut dyn io::Read) {}
 
     /// The peer has closed its sending half (FIN); nothing more will be received. The default closes our half too,
     /// after what is still queued has been sent. A protocol that overrides this is Twisted's `IHalfCloseableProtocol`:

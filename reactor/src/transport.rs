@@ -91,39 +91,56 @@ impl Transport {
     #[inline]
     pub fn write_framed(&self, header: &[u8; 16], used: usize, payload: &[u8]) {
         assert!(used <= header.len(), "a header of {used} bytes in an array of 16");
-        if payload.len() > SEND_NOW && self.send_directly(&header[..used], payload) {
-            return;
-        }
         self.queue(used + payload.len(), |out| out.push_framed(header, used, payload));
     }
 
-    /// Sends a large payload from where it lies, when nothing is queued before it: only what the socket does not take is
-    /// copied. False: nothing was sent.
+    /// [`write_framed`](Self::write_framed) for a large payload: when nothing is queued before it, it is sent from where
+    /// it lies. What the socket does not take is queued: as a slice of what `share` gives, which is to be the same bytes, or
+    /// as a copy if it gives nothing.
+    ///
+    /// # Panics
+    /// When `used` is more than 16.
     #[inline(never)]
-    fn send_directly(&self, header: &[u8], payload: &[u8]) -> bool {
+    pub fn write_framed_large(
+        &self,
+        header: &[u8; 16],
+        used: usize,
+        payload: &[u8],
+        share: impl FnOnce() -> Option<Bytes>,
+    ) {
         let conn = self.conn();
-        if !conn.accepts_output() || !conn.writable.get() || !conn.out.borrow().is_empty() {
-            return false;
-        }
-        let slices = [io::IoSlice::new(header), io::IoSlice::new(payload)];
-        // an error will be met again, and dealt with, when the queue is sent
-        let Ok(sent) = self.with_stream(|stream| stream.write_vectored(&slices)) else { return false };
-        conn.bytes_sent.set(conn.bytes_sent.get() + sent as u64);
-        let (header_left, payload_left) = match sent.checked_sub(header.len()) {
-            Some(sent) => (&header[header.len()..], &payload[sent..]),
-            None => (&header[sent..], payload),
-        };
-        let left = header_left.len() + payload_left.len();
+        let header = &header[..used];
+        let sent = self.send_directly(header, payload);
+        let header_left = &header[sent.min(used)..];
+        let payload_sent = sent.saturating_sub(used);
+        let left = used + payload.len() - sent;
         if left > 0 {
-            conn.writable.set(false);
             self.queue(left, |out| {
                 out.push(header_left);
-                out.push(payload_left);
+                match share() {
+                    Some(shared) => out.push_shared(shared.slice(payload_sent..)),
+                    None => out.push(&payload[payload_sent..]),
+                }
             });
         } else if conn.watched.get() {
             self.flushed(0);
         }
-        true
+    }
+
+    /// Sends at once what the socket takes, if nothing is queued before it; how much that was.
+    fn send_directly(&self, header: &[u8], payload: &[u8]) -> usize {
+        let conn = self.conn();
+        if !conn.accepts_output() || !conn.writable.get() || !conn.out.borrow().is_empty() {
+            return 0;
+        }
+        let slices = [io::IoSlice::new(header), io::IoSlice::new(payload)];
+        // an error will be met again, and dealt with, when the queue is sent
+        let Ok(sent) = self.with_stream(|stream| stream.write_vectored(&slices)) else { return 0 };
+        conn.bytes_sent.set(conn.bytes_sent.get() + sent as u64);
+        if sent < header.len() + payload.len() {
+            conn.writable.set(false);
+        }
+        sent
     }
 
     /// `write` for a buffer that may be shared: a large one is queued as it is, without a copy.
@@ -296,6 +313,13 @@ impl Transport {
         if !self.paused() {
             self.enqueue(Delivery::Read);
         }
+    }
+
+    /// Lets the protocol do the next read itself, with [`Protocol::read_from`](crate::Protocol::read_from). For one read:
+    /// it is to be asked for again.
+    pub fn delegate_read(&self) {
+        self.0.delegated.set(true);
+        self.0.detour.set(true);
     }
 
     /// Lets `producer` feed this transport: paused above [`BufferLimits::high`], resumed at

@@ -1,6 +1,7 @@
 //! `Session`: an open WebSocket as the reactor sees it.
 
 use std::any::{Any, TypeId};
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -68,21 +69,16 @@ impl<P: WebSocketProtocol> Session<P> {
         Self { membership: Some(membership), ..self }
     }
 
-    /// A message that is counted before it is delivered; after our own Close nothing is.
-    #[inline(never)]
-    fn on_counted(inner: &mut P, socket: &WebSocket, message: &Event<'_>) {
-        let frame = match *message {
-            Event::Text(text) => Frame::Text(text),
-            Event::Binary(bytes) => Frame::Binary(bytes),
-            _ => return,
-        };
+    /// A message that somebody counts. After our own Close none is delivered any more.
+    fn on_counted(inner: &mut P, socket: &WebSocket, frame: Frame<'_>) -> bool {
         if socket.is_open() {
             socket.count_received(1, frame.as_bytes().len());
             inner.frame_received(socket, frame);
         }
+        true
     }
 
-    /// Events other than whole messages. False ends the reading.
+    /// Events other than messages that go straight to the protocol. False ends the reading.
     #[inline(never)]
     fn on_other(inner: &mut P, socket: &WebSocket, control: &mut ControlRate, event: Event<'_>) -> bool {
         let piece = match event {
@@ -109,14 +105,8 @@ impl<P: WebSocketProtocol> Session<P> {
                 inner.close_received(socket, code, reason);
                 return false;
             }
-            Event::Text(text) => {
-                inner.frame_received(socket, Frame::Text(text));
-                return true;
-            }
-            Event::Binary(bytes) => {
-                inner.frame_received(socket, Frame::Binary(bytes));
-                return true;
-            }
+            Event::Text(text) => return Self::on_counted(inner, socket, Frame::Text(text)),
+            Event::Binary(bytes) => return Self::on_counted(inner, socket, Frame::Binary(bytes)),
             Event::Begin { text } => Piece::Begin { is_binary: !text },
             Event::FrameBegin { length } => Piece::FrameBegin { length },
             Event::Data(data) => Piece::Data(data),
@@ -167,17 +157,23 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
         socket.socket().heard.set(true);
         loop {
             match self.receiver.next(&mut input) {
-                Ok(Some(message @ (Event::Text(_) | Event::Binary(_)))) if !socket.is_direct() => {
-                    Self::on_counted(&mut self.inner, socket, &message);
+                Ok(Some(Event::Text(text))) if socket.is_direct() => {
+                    self.inner.frame_received(socket, Frame::Text(text));
                 }
-                Ok(Some(Event::Text(text))) => self.inner.frame_received(socket, Frame::Text(text)),
-                Ok(Some(Event::Binary(bytes))) => self.inner.frame_received(socket, Frame::Binary(bytes)),
+                Ok(Some(Event::Binary(bytes))) if socket.is_direct() => {
+                    self.inner.frame_received(socket, Frame::Binary(bytes));
+                }
                 Ok(Some(other)) => {
                     if !Self::on_other(&mut self.inner, socket, &mut self.control, other) {
                         return;
                     }
                 }
-                Ok(None) => return,
+                Ok(None) => {
+                    if self.receiver.room().is_some() {
+                        transport.delegate_read();
+                    }
+                    return;
+                }
                 Err(error) => return socket.fail_frame(error),
             }
             if transport.paused() {
@@ -189,6 +185,14 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
             if input.is_empty() && self.receiver.is_between_messages() {
                 return;
             }
+        }
+    }
+
+    fn read_from(&mut self, transport: &Transport, source: &mut dyn io::Read) {
+        let Some(room) = self.receiver.room() else { return };
+        if let Ok(count @ 1..) = source.read(room) {
+            self.receiver.filled(count);
+            self.data_received_mut(transport, &mut []);
         }
     }
 

@@ -18,6 +18,7 @@ use crate::message::{AsMessage, Message, PreparedMessage};
 use crate::observer::{Settings, Traffic};
 use crate::options::{Options, Overflow};
 use crate::sansio::deflate::{Agreed, Contexts, Deflater};
+use crate::sansio::large::{LARGE, shared};
 use crate::sansio::{ClosePayload, InvalidCloseCode, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode, Role};
 use crate::sansio::{copy_masked, encode_header};
 
@@ -328,7 +329,11 @@ impl WebSocket {
         let mut header = [0; 16];
         if let Some(head) = header.first_chunk_mut::<MAX_HEADER>() {
             let length = encode_header(head, fin, rsv1, opcode, payload.len(), None);
-            self.0.transport.write_framed(&header, length, payload);
+            if payload.len() >= LARGE {
+                self.0.transport.write_framed_large(&header, length, payload, || shared(payload));
+            } else {
+                self.0.transport.write_framed(&header, length, payload);
+            }
         }
     }
 

@@ -15,6 +15,7 @@ mod half_close;
 mod lifecycle;
 mod listening;
 mod producers;
+mod reading;
 mod rule;
 mod rule_world;
 mod soak;

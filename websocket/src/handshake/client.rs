@@ -200,8 +200,11 @@ impl ClientRequest {
     }
 
     fn check_extensions(&self, headers: &HeaderMap) -> Result<Option<String>, HandshakeError> {
-        let name =
-            |element: &[u8]| element.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii().to_vec();
+        // compared without case, as in the negotiation of permessage-deflate
+        let name = |element: &[u8]| {
+            let name = element.split(|&byte| byte == b';').next().unwrap_or_default();
+            name.trim_ascii().to_ascii_lowercase()
+        };
         let offer = self.extensions.as_deref().unwrap_or_default();
         let mut offered: Vec<Vec<u8>> = offer.as_bytes().split(|&byte| byte == b',').map(name).collect();
         let mut accepted = String::new();

@@ -1,11 +1,14 @@
 //! The data message that is being received.
 
+use std::sync::Arc;
+
 use simdutf8::basic;
 
 use super::{
     Event, FrameError, Limits, OpCode,
     deflate::{InflateError, Inflater},
     header::Header,
+    large::{self, Filling, LARGE, Large},
     mask::{mask, rotate},
     utf8::Utf8,
 };
@@ -89,6 +92,10 @@ enum Body {
     Nothing,
     Text(String),
     Bytes(Vec<u8>),
+    /// A large binary message that is not compressed.
+    Filling(Filling),
+    /// All of a large message.
+    Whole(Arc<Large>),
 }
 
 impl Message {
@@ -126,7 +133,12 @@ impl Message {
         let (piece, rest) = std::mem::take(input).split_at_mut(here);
         *input = rest;
         if matches!(self.body, Body::Nothing) {
-            self.body = if self.text && !self.compressed { Body::Text(String::new()) } else { Body::Bytes(Vec::new()) };
+            let more = frame.remaining - piece.len() as u64;
+            self.body = match (self.text, self.compressed) {
+                (true, false) => Body::Text(large::text(piece.len(), more)),
+                (false, false) if large::is_large(piece.len(), more) => Body::Filling(Filling::new()),
+                _ => Body::Bytes(Vec::new()),
+            };
         }
         for block in piece.chunks_mut(BLOCK) {
             frame.unmask(block);
@@ -134,10 +146,28 @@ impl Message {
             match &mut self.body {
                 Body::Text(text) => self.utf8.push(block, |valid| text.push_str(valid))?,
                 Body::Bytes(bytes) => bytes.extend_from_slice(block),
-                Body::Nothing => {}
+                Body::Filling(filling) => filling.push(block),
+                Body::Nothing | Body::Whole(_) => {}
             }
         }
         Ok(())
+    }
+
+    /// Where the next bytes of the frame may be read to, if they are to be collected as they come.
+    pub(super) fn room(&mut self, frame: &Frame) -> Option<&mut [u8]> {
+        match &mut self.body {
+            Body::Filling(filling) if frame.remaining > 0 => Some(filling.room(frame.remaining)),
+            _ => None,
+        }
+    }
+
+    /// `count` bytes have been read there.
+    pub(super) fn fill(&mut self, frame: &mut Frame, count: usize) {
+        if let Body::Filling(filling) = &mut self.body {
+            let piece = filling.fill(count);
+            frame.unmask(piece);
+            frame.advance(piece.len());
+        }
     }
 
     /// The message is all there: makes it ready for [`Message::event`].
@@ -146,7 +176,11 @@ impl Message {
         match std::mem::take(&mut self.body) {
             Body::Bytes(bytes) if self.compressed => self.inflate(&bytes, inflater, limits),
             body => {
-                self.body = body;
+                self.body = match body {
+                    Body::Text(text) if text.len() >= LARGE => Body::Whole(Arc::new(Large::Text(text))),
+                    Body::Filling(filling) => Body::Whole(Arc::new(Large::Bytes(filling))),
+                    small => small,
+                };
                 self.utf8.finish()
             }
         }
@@ -172,7 +206,14 @@ impl Message {
         match &self.body {
             Body::Text(text) => Ok(Event::Text(text)),
             Body::Bytes(bytes) => data_event(self.text, bytes),
-            Body::Nothing => data_event(self.text, &[]),
+            Body::Whole(whole) => {
+                large::lend(Some(whole));
+                Ok(match &**whole {
+                    Large::Text(text) => Event::Text(text),
+                    Large::Bytes(_) => Event::Binary(whole.as_bytes()),
+                })
+            }
+            Body::Filling(_) | Body::Nothing => data_event(self.text, &[]),
         }
     }
 
@@ -213,12 +254,17 @@ impl Message {
         match &self.body {
             Body::Text(text) => text.capacity(),
             Body::Bytes(bytes) => bytes.capacity(),
+            Body::Filling(filling) => filling.capacity(),
+            Body::Whole(whole) => whole.capacity(),
             Body::Nothing => 0,
         }
     }
 
     /// Forgets the message, and frees its buffer.
     pub(super) fn clear(&mut self) {
+        if let Body::Whole(_) = self.body {
+            large::lend(None);
+        }
         *self = Self::default();
     }
 }

@@ -27,6 +27,7 @@ pub mod deflate;
 mod error;
 mod event;
 mod header;
+pub(crate) mod large;
 mod mask;
 mod message;
 mod receive;

@@ -145,6 +145,17 @@ impl Receiver {
         self.next_slowly(input)
     }
 
+    /// Where the next bytes of input may be put, to save them a copy; [`filled`](Self::filled) says how many were. `None`: they
+    /// are [`next`](Self::next)'s.
+    pub fn room(&mut self) -> Option<&mut [u8]> {
+        if self.phase == Phase::Payload && !self.message.streamed { self.message.room(&self.frame) } else { None }
+    }
+
+    /// `count` bytes of input, not 0, have been put into the [`room`](Self::room).
+    pub fn filled(&mut self, count: usize) {
+        self.message.fill(&mut self.frame, count);
+    }
+
     /// Bytes of heap memory held for what is not complete, or was lent out last: at most twice what has come of it, or
     /// what that inflates to. What an inflater itself holds is not counted.
     pub fn buffered(&self) -> usize {

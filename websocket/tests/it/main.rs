@@ -19,6 +19,7 @@ mod framing;
 mod handshake_client;
 mod handshake_server;
 mod keepalive;
+mod large;
 mod limits;
 mod logs;
 mod negotiation;

@@ -158,7 +158,7 @@ impl Peer {
     pub(crate) fn got(&self) -> Vec<Got> {
         let mut came = self.receive();
         let frames = std::iter::from_fn(|| Got::take(&mut came)).collect();
-        assert!(came.is_empty(), "half a frame: {came:02x?}");
+        assert!(came.is_empty(), "{} bytes of a frame: {:02x?}", came.len(), &came[..came.len().min(64)]);
         frames
     }
 
