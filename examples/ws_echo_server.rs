@@ -3,15 +3,15 @@
 //!     cargo run --release --example ws_echo_server -- --port 9001
 //!     cargo run --release --example ws_echo_server -- --port 9001 --mode broadcast
 //!
-//! Options: --host HOST (127.0.0.1), --port PORT (9001; 0 takes a free one), --mode echo | broadcast | deflate (echo, with
-//! permessage-deflate accepted), --max-message BYTES (64 MiB; frames, fragments and output are bounded accordingly).
+//! Options: --host HOST (127.0.0.1), --port PORT (9001; 0 takes a free one), --mode echo | deflate (echo, with
+//! permessage-deflate accepted) | broadcast (to a plain list) | room (to a [`Room`]), --max-message BYTES (64 MiB; frames, fragments and output are bounded accordingly).
 
 use std::cell::RefCell;
 use std::error::Error;
 use std::rc::Rc;
 
 use twistor::websocket::sansio::deflate::DeflateOptions;
-use twistor::websocket::{Frame, Options, WebSocket, WebSocketProtocol, WebSocketServerFactory};
+use twistor::websocket::{Frame, Options, Room, WebSocket, WebSocketProtocol, WebSocketServerFactory};
 use twistor::{BufferLimits, Failure, Reactor, for_protocol};
 
 struct Echo;
@@ -39,6 +39,20 @@ impl WebSocketProtocol for Broadcast {
 
     fn connection_lost(&mut self, socket: &WebSocket, _reason: &Failure) {
         self.clients.borrow_mut().retain(|client| client != socket);
+    }
+}
+
+struct Member {
+    room: Room,
+}
+
+impl WebSocketProtocol for Member {
+    fn connection_made(&mut self, socket: &WebSocket) {
+        self.room.join(socket);
+    }
+
+    fn frame_received(&mut self, _socket: &WebSocket, frame: Frame<'_>) {
+        self.room.broadcast(frame);
     }
 }
 
@@ -71,7 +85,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             let build = move || Broadcast { clients: Rc::clone(&clients) };
             WebSocketServerFactory::with_options(for_protocol(build), options)
         }
-        other => return Err(format!("expected --mode echo, broadcast or deflate, got {other}").into()),
+        "room" => {
+            let room = Room::new();
+            let build = move || Member { room: room.clone() };
+            WebSocketServerFactory::with_options(for_protocol(build), options)
+        }
+        other => return Err(format!("expected --mode echo, deflate, broadcast or room, got {other}").into()),
     };
     let reactor = Reactor::new()?;
     let listening = reactor.listen_tcp(format!("{host}:{port}"), factory)?;

@@ -148,6 +148,25 @@ impl Transport {
         self.queue(data.len(), |out| out.push_shared(data));
     }
 
+    /// `write_bytes` at the turn's end, for what goes to many: handed to the kernel at once where nothing is queued, so
+    /// that the bytes are copied to no queue, and are in the cache for the next.
+    pub fn write_now(&self, data: &Bytes) {
+        let conn = self.conn();
+        let clear = conn.out.borrow().is_empty() && conn.writable.get() && !conn.watched.get();
+        if !clear || !conn.accepts_output() {
+            return self.write_bytes(data.clone());
+        }
+        let sent = match conn.stream.borrow_mut().as_mut().map(|stream| stream.write(data)) {
+            Some(Ok(sent)) => sent,
+            // would block, or is broken: what sends the queue deals with that
+            _ => 0,
+        };
+        conn.bytes_sent.set(conn.bytes_sent.get() + sent as u64);
+        if sent < data.len() {
+            self.write_bytes(data.slice(sent..));
+        }
+    }
+
     #[inline]
     fn queue(&self, added: usize, push: impl FnOnce(&mut Outbox)) {
         let conn = self.conn();

@@ -68,6 +68,7 @@ impl WebSocket {
 
     /// The peer's Close has come. True when it was the first and is answered now.
     pub(crate) fn close_received(&self, code: u16, reason: &str) {
+        self.catch_up();
         let socket = self.socket();
         let began = self.state();
         self.set_state(WebSocketState::Closed);
@@ -120,6 +121,7 @@ impl WebSocket {
 
     /// Ends the connection for `failure`, with a Close that says so.
     pub(crate) fn fail_with(&self, code: u16, reason: &str, failure: Failure) {
+        self.catch_up();
         let socket = self.socket();
         let began = socket.state.get();
         if matches!(began, WebSocketState::Gone | WebSocketState::Closed) {
@@ -144,6 +146,7 @@ impl WebSocket {
     /// The connection is gone: settles how it ended.
     pub(crate) fn gone(&self, reason: &Failure) -> Failure {
         let socket = self.socket();
+        drop(socket.pending.take()); // there is nobody to catch up
         self.set_state(WebSocketState::Gone);
         self.drop_backlog();
         for timer in [socket.deadline.take(), socket.keepalive.take()].into_iter().flatten() {

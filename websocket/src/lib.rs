@@ -17,6 +17,7 @@ pub mod http;
 mod message;
 mod observer;
 mod options;
+mod pending;
 mod protocol;
 mod reconnect;
 mod reconnecting;

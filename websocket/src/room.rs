@@ -3,19 +3,30 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
+use std::mem;
 use std::rc::Rc;
 
+use bytes::Bytes;
+use twistor_reactor::Reactor;
+
 use crate::message::{AsMessage, PreparedMessage};
-use crate::socket::WebSocket;
+use crate::socket::{SHARE_FROM, WebSocket};
 
 /// Members that have gone are looked for when this many have joined since the last time, or as many as were found open
 /// then, whichever is more: so at least half of a large room is alive, and joining stays cheap.
 const JOINS_BEFORE_PRUNING: usize = 16;
 
+/// A room with fewer members writes at once: there is not enough to save.
+const BATCH_FROM: usize = 8;
+
+/// With as many bytes the turn does not wait for its end.
+const MAX_BATCH: usize = 64 * 1024;
+
 /// A set of WebSockets that messages go to together: the tutorial's list of clients, which keeps itself. Cheap to clone;
 /// the clones are one room.
 ///
-/// A message is encoded once, whatever the number of members. A member leaves by itself when its WebSocket closes: it is
+/// A message is encoded once, whatever the number of members, and those of one turn of the loop are sent to each in one
+/// piece, at the turn's end. A member leaves by itself when its WebSocket closes: it is
 /// no longer counted or sent to at once, and forgotten by the next broadcast, or when others join.
 ///
 /// No method runs user code, so each may be called from anywhere, under any borrow. Members receive in no particular
@@ -56,6 +67,7 @@ impl Room {
 
     /// Takes a WebSocket out. Whether it was in.
     pub fn leave(&self, socket: &WebSocket) -> bool {
+        socket.catch_up();
         let left = self.0.borrow_mut().remove(socket);
         left.is_some_and(|socket| socket.is_open())
     }
@@ -72,7 +84,41 @@ impl Room {
 
     /// Sends a message that is prepared already, for those who send it to several rooms.
     pub fn broadcast_prepared(&self, message: &PreparedMessage, except: Option<&WebSocket>) {
-        let gone = self.0.borrow_mut().send(message, except);
+        let batched = self.0.borrow().batches(message);
+        if !batched {
+            self.flush();
+            let gone = self.0.borrow_mut().send(message, except);
+            return drop(gone);
+        }
+        // the excepted one must have what came before, to be passed over with this
+        let except = except.filter(|socket| self.contains(socket));
+        except.into_iter().for_each(WebSocket::catch_up);
+        let mut members = self.0.borrow_mut();
+        if members.turn.messages.is_empty() {
+            let Some(reactor) = members.reactor() else { return };
+            let this = self.clone();
+            reactor.call_when_running(move |_| this.flush());
+        }
+        members.enlist(self);
+        let full = members.turn.push(message, except);
+        drop(members);
+        if full {
+            self.flush();
+        }
+    }
+
+    /// Writes to one member what it has not had, as it is about to be written to by others.
+    #[inline(never)]
+    pub(crate) fn deliver(&self, socket: &WebSocket) {
+        let turn = &mut self.0.borrow_mut().turn;
+        let had = turn.had.insert(socket.clone(), turn.messages.len()).unwrap_or(0);
+        turn.behind.push(socket.clone());
+        turn.messages[had..].iter().for_each(|message| socket.send_prepared(message));
+    }
+
+    /// Writes to all members what they have not had.
+    fn flush(&self) {
+        let gone = self.0.borrow_mut().flush(self);
         drop(gone);
     }
 
@@ -97,6 +143,14 @@ impl Room {
     }
 }
 
+impl PartialEq for Room {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Room {}
+
 impl fmt::Debug for Room {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Room({} members)", self.len())
@@ -105,15 +159,42 @@ impl fmt::Debug for Room {
 
 /// WebSockets, packed for sending to all of them, and found again in constant time.
 #[derive(Default)]
-pub(crate) struct Members {
+struct Members {
     sockets: Vec<WebSocket>,
     places: HashMap<WebSocket, usize>,
     joins_before_pruning: usize,
+    turn: Turn,
+}
+
+/// The messages of this turn of the loop that are not written yet. All members are enlisted for them but those `behind`.
+#[derive(Default)]
+struct Turn {
+    messages: Vec<PreparedMessage>,
+    /// The same as frames, one after the other, for all who take them as they are, and where each ends.
+    frames: Vec<u8>,
+    ends: Vec<usize>,
+    /// How many of the messages a member has had, or is not to have, if not none.
+    had: HashMap<WebSocket, usize>,
+    /// Members that have had all, and are to be enlisted for the next.
+    behind: Vec<WebSocket>,
+}
+
+impl Turn {
+    /// Adds a message. Whether it is enough now.
+    fn push(&mut self, message: &PreparedMessage, except: Option<&WebSocket>) -> bool {
+        self.frames.extend_from_slice(message.frame());
+        self.ends.push(self.frames.len());
+        self.messages.push(message.clone());
+        if let Some(socket) = except {
+            self.had.insert(socket.clone(), self.messages.len());
+        }
+        self.frames.len() >= MAX_BATCH
+    }
 }
 
 impl Members {
     /// Adds an open socket, once; gives those that had gone.
-    pub(crate) fn insert(&mut self, socket: &WebSocket) -> Vec<WebSocket> {
+    fn insert(&mut self, socket: &WebSocket) -> Vec<WebSocket> {
         if !socket.is_open() || self.places.contains_key(socket) {
             return Vec::new();
         }
@@ -124,10 +205,14 @@ impl Members {
         self.joins_before_pruning -= 1;
         self.places.insert(socket.clone(), self.sockets.len());
         self.sockets.push(socket.clone());
+        if !self.turn.messages.is_empty() {
+            self.turn.had.insert(socket.clone(), self.turn.messages.len());
+            self.turn.behind.push(socket.clone());
+        }
         gone
     }
 
-    pub(crate) fn remove(&mut self, socket: &WebSocket) -> Option<WebSocket> {
+    fn remove(&mut self, socket: &WebSocket) -> Option<WebSocket> {
         let place = self.places.remove(socket)?;
         let removed = self.sockets.swap_remove(place);
         if let Some(moved) = self.sockets.get(place) {
@@ -137,7 +222,7 @@ impl Members {
     }
 
     /// Sends to all but one; gives those that had gone.
-    pub(crate) fn send(&mut self, message: &PreparedMessage, except: Option<&WebSocket>) -> Vec<WebSocket> {
+    fn send(&mut self, message: &PreparedMessage, except: Option<&WebSocket>) -> Vec<WebSocket> {
         // split at the exception, not compared with it at each member
         let place = except.and_then(|socket| self.places.get(socket).copied());
         let (before, after) = match place {
@@ -155,20 +240,57 @@ impl Members {
         if all_open { Vec::new() } else { self.prune() }
     }
 
-    pub(crate) fn contains(&self, socket: &WebSocket) -> bool {
+    fn contains(&self, socket: &WebSocket) -> bool {
         self.places.contains_key(socket)
     }
 
-    pub(crate) fn open(&self) -> impl Iterator<Item = &WebSocket> {
+    fn open(&self) -> impl Iterator<Item = &WebSocket> {
         self.sockets.iter().filter(|socket| socket.is_open())
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.sockets.is_empty()
+    fn batches(&self, message: &PreparedMessage) -> bool {
+        self.sockets.len() >= BATCH_FROM && message.frame().len() < SHARE_FROM
+    }
+
+    /// The reactor, as long as there is somebody to send to. (A connection that is gone may have outlived it.)
+    fn reactor(&self) -> Option<Reactor> {
+        self.sockets.iter().find(|socket| socket.transport().is_connected()).map(WebSocket::reactor)
+    }
+
+    /// Prepares for a message of this turn: nothing else is to overtake it.
+    fn enlist(&mut self, room: &Room) {
+        if self.turn.messages.is_empty() {
+            self.sockets.iter().for_each(|socket| socket.enlist(room));
+        } else {
+            let behind = mem::take(&mut self.turn.behind);
+            // some may have left since
+            behind.iter().filter(|socket| self.places.contains_key(socket)).for_each(|socket| socket.enlist(room));
+        }
+    }
+
+    /// Writes what this turn has brought; gives those that had gone.
+    fn flush(&mut self, room: &Room) -> Vec<WebSocket> {
+        let turn = mem::take(&mut self.turn);
+        if turn.messages.is_empty() {
+            return Vec::new();
+        }
+        let frames = Bytes::from(turn.frames);
+        let mut all_open = true;
+        for socket in &self.sockets {
+            all_open &= socket.is_open();
+            let Some(clear) = socket.settle(room) else { continue };
+            let had = if turn.had.is_empty() { 0 } else { turn.had.get(socket).copied().unwrap_or(0) };
+            match (clear, had) {
+                (true, 0) => socket.transport().write_now(&frames),
+                (true, had) => socket.transport().write_now(&frames.slice(turn.ends[had - 1]..)),
+                (false, had) => turn.messages[had..].iter().for_each(|message| socket.send_prepared(message)),
+            }
+        }
+        if all_open { Vec::new() } else { self.prune() }
     }
 
     /// Takes out, and gives, those that are not open any more.
-    pub(crate) fn prune(&mut self) -> Vec<WebSocket> {
+    fn prune(&mut self) -> Vec<WebSocket> {
         let mut gone = Vec::new();
         let mut place = 0;
         while let Some(socket) = self.sockets.get(place) {

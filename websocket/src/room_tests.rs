@@ -1,6 +1,7 @@
 use std::cell::RefCell;
 
-use twistor_reactor::testing::MemoryReactor;
+use proptest::prelude::*;
+use twistor_reactor::testing::{MemoryPeer, MemoryReactor};
 use twistor_reactor::{Failure, for_protocol};
 
 use super::*;
@@ -43,6 +44,76 @@ fn a_broadcast_reaches_every_member_and_nobody_else() {
     assert_eq!(room.members(), [second]);
 }
 
+/// A room that batches: its messages are written at the turn's end, and nothing may show it but the clock.
+fn large_room(lobby: &Lobby) -> (Room, Vec<(MemoryPeer, WebSocket)>) {
+    let room = Room::new();
+    let clients: Vec<_> = (0..BATCH_FROM).map(|_| lobby.client()).collect();
+    clients.iter().for_each(|(_, socket)| room.join(socket));
+    (room, clients)
+}
+
+fn texts<'a>(payloads: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
+    payloads.into_iter().flat_map(text).collect()
+}
+
+#[test]
+fn a_batch_keeps_the_order_of_whatever_is_sent_meanwhile() {
+    let lobby = Lobby::new();
+    let (room, clients) = large_room(&lobby);
+    let other = Room::new();
+    clients.iter().for_each(|(_, socket)| other.join(socket));
+    let socket = |index: usize| &clients[index].1;
+    room.broadcast("1");
+    socket(0).send_text("to 0");
+    socket(1).ping(b"to 1").unwrap();
+    room.broadcast_except(socket(2), "2");
+    other.broadcast("other");
+    room.leave(socket(3));
+    room.leave(socket(4));
+    room.join(socket(4));
+    room.broadcast("3");
+    socket(5).close();
+    socket(6).send_prepared(&PreparedMessage::new("to 6"));
+    room.broadcast(vec!["x"; 5000].concat()); // too large for a batch
+    room.broadcast_except(socket(7), "4");
+    lobby.reactor.settle();
+    let large = [&[0x81, 126, 0x13, 0x88][..], &[b'x'; 5000]].concat();
+    let want = [
+        [texts(["1", "to 0", "2", "other", "3"]), large.clone(), text("4")].concat(),
+        [text("1"), b"\x89\x04to 1".to_vec(), texts(["2", "other", "3"]), large.clone(), text("4")].concat(),
+        [texts(["1", "other", "3"]), large.clone(), text("4")].concat(),
+        texts(["1", "2", "other"]),
+        [texts(["1", "2", "other", "3"]), large.clone(), text("4")].concat(),
+        [texts(["1", "2", "other", "3"]), vec![0x88, 2, 3, 0xe8]].concat(),
+        [texts(["1", "2", "other", "3", "to 6"]), large.clone(), text("4")].concat(),
+        [texts(["1", "2", "other", "3"]), large].concat(),
+    ];
+    for (index, want) in want.iter().enumerate() {
+        assert_eq!(clients[index].0.received().escape_ascii().to_string(), want.escape_ascii().to_string(), "{index}");
+    }
+    room.broadcast("next turn");
+    lobby.reactor.settle();
+    assert_eq!(clients[7].0.received(), text("next turn"));
+}
+
+/// T49, T41
+#[test]
+fn a_batch_that_is_taken_in_parts_or_not_at_all_is_queued() {
+    let lobby = Lobby::new();
+    let (room, clients) = large_room(&lobby);
+    let payload = "y".repeat(100);
+    for round in 0..50 {
+        clients[0].0.set_room(round * 7 % 300);
+        (0..20).for_each(|_| room.broadcast(&payload));
+        lobby.reactor.settle();
+    }
+    let want = text(&payload).repeat(1000);
+    assert_eq!(clients[1].0.received(), want);
+    clients[0].0.set_room(usize::MAX);
+    lobby.reactor.settle();
+    assert_eq!(clients[0].0.received(), want);
+}
+
 #[test]
 fn what_is_sent_to_a_member_directly_keeps_its_place_among_broadcasts() {
     let lobby = Lobby::new();
@@ -75,8 +146,8 @@ fn a_member_leaves_when_its_connection_ends_however_it_ends() {
     assert!(!room.contains(&clients[0].1) && !room.leave(&clients[1].1));
 
     room.broadcast("prunes");
-    assert_eq!(room.held(), 1);
     lobby.reactor.settle();
+    assert_eq!(room.held(), 1);
     assert_eq!(clients[4].0.received(), text("prunes"));
     room.join(&clients[0].1); // too late
     assert_eq!(room.held(), 1);
@@ -171,4 +242,144 @@ fn a_room_may_be_used_in_every_callback_under_any_borrow() {
     assert_eq!(room.len(), 1);
     let got = String::from_utf8_lossy(&a.received()).into_owned();
     assert_eq!((got.matches("lost").count(), got.matches("aborted").count()), (2, 2));
+}
+
+/// What may happen in a turn: to a room of three, and to a client of ten.
+#[derive(Debug, Clone)]
+enum Step {
+    Broadcast {
+        room: usize,
+        length: usize,
+    },
+    Except {
+        room: usize,
+        client: usize,
+    },
+    Send {
+        client: usize,
+    },
+    Prepared {
+        client: usize,
+    },
+    Ping {
+        client: usize,
+    },
+    Join {
+        room: usize,
+        client: usize,
+    },
+    Leave {
+        room: usize,
+        client: usize,
+    },
+    Close {
+        client: usize,
+    },
+    /// The peer's window, which is what makes messages wait.
+    Room {
+        client: usize,
+        bytes: usize,
+    },
+    Turn,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (room, client) = (0..3_usize, 0..10_usize);
+    let length = prop_oneof![9 => 1..200_usize, 1 => 4000..9000_usize];
+    prop_oneof![
+        8 => (room.clone(), length).prop_map(|(room, length)| Step::Broadcast { room, length }),
+        3 => (room.clone(), client.clone()).prop_map(|(room, client)| Step::Except { room, client }),
+        3 => client.clone().prop_map(|client| Step::Send { client }),
+        2 => client.clone().prop_map(|client| Step::Prepared { client }),
+        1 => client.clone().prop_map(|client| Step::Ping { client }),
+        2 => (room.clone(), client.clone()).prop_map(|(room, client)| Step::Join { room, client }),
+        2 => (room, client.clone()).prop_map(|(room, client)| Step::Leave { room, client }),
+        1 => client.clone().prop_map(|client| Step::Close { client }),
+        2 => (client, 0..2000_usize).prop_map(|(client, bytes)| Step::Room { client, bytes }),
+        3 => Just(Step::Turn),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+    /// Batching must not show: whatever happens in a turn, each client gets what it would get if every send wrote at once.
+    #[test]
+    fn every_member_gets_the_same_as_without_batches(steps in prop::collection::vec(step(), 1..120)) {
+        let lobby = Lobby::new();
+        let clients: Vec<_> = (0..10).map(|_| lobby.client()).collect();
+        let rooms: Vec<_> = (0..3).map(|_| Room::new()).collect();
+        let (mut want, mut got) = (vec![Vec::new(); 10], vec![Vec::new(); 10]);
+        let mut members = vec![[false; 10]; 3];
+        for (number, room) in rooms.iter().enumerate() {
+            // one that batches, one that does now and then, one that does not
+            for (client, (_, socket)) in clients.iter().enumerate().take(10 - 3 * number) {
+                room.join(socket);
+                members[number][client] = true;
+            }
+        }
+        let mut open = [true; 10];
+        for (number, step) in steps.iter().enumerate() {
+            let note = number.to_string();
+            match *step {
+                Step::Broadcast { room, length } => {
+                    let payload = note.repeat(length / note.len() + 1);
+                    rooms[room].broadcast(&payload);
+                    let to = (0..10).filter(|&client| members[room][client] && open[client]);
+                    to.for_each(|client| want[client].push(payload.clone()));
+                }
+                Step::Except { room, client } => {
+                    rooms[room].broadcast_except(&clients[client].1, &note);
+                    let to = (0..10).filter(|&other| other != client && members[room][other] && open[other]);
+                    to.for_each(|client| want[client].push(note.clone()));
+                }
+                Step::Send { client } => clients[client].1.send_text(&note),
+                Step::Prepared { client } => clients[client].1.send_prepared(&PreparedMessage::new(&note)),
+                Step::Ping { client } => clients[client].1.ping(b"?").unwrap(),
+                Step::Join { room, client } => {
+                    rooms[room].join(&clients[client].1);
+                    members[room][client] |= open[client];
+                }
+                Step::Leave { room, client } => {
+                    rooms[room].leave(&clients[client].1);
+                    members[room][client] = false;
+                }
+                Step::Close { client } => {
+                    clients[client].1.close();
+                    open[client] = false;
+                }
+                Step::Room { client, bytes } => clients[client].0.set_room(bytes),
+                Step::Turn => lobby.reactor.settle(),
+            }
+            if let Step::Send { client } | Step::Prepared { client } = *step {
+                want[client].extend(open[client].then_some(note));
+            }
+        }
+        for _ in 0..3 {
+            for ((peer, _), got) in clients.iter().zip(&mut got) {
+                got.extend(peer.received());
+                peer.set_room(usize::MAX);
+            }
+            lobby.reactor.settle();
+        }
+        for (client, (got, want)) in got.iter().zip(&want).enumerate() {
+            prop_assert_eq!(messages(got), want.clone(), "client {}", client);
+        }
+    }
+}
+
+/// The texts among these frames, which are whole.
+fn messages(mut wire: &[u8]) -> Vec<String> {
+    let mut messages = Vec::new();
+    while let [first, length, rest @ ..] = wire {
+        let (length, rest) = match *length {
+            126 => (usize::from(rest[0]) << 8 | usize::from(rest[1]), &rest[2..]),
+            length => (length.into(), rest),
+        };
+        if *first == 0x81 {
+            messages.push(String::from_utf8(rest[..length].to_vec()).expect("text"));
+        }
+        wire = &rest[length..];
+    }
+    messages
 }

@@ -17,10 +17,14 @@ use crate::closing::End;
 use crate::message::{AsMessage, Message, PreparedMessage};
 use crate::observer::{Settings, Traffic};
 use crate::options::{Options, Overflow};
+use crate::room::Room;
 use crate::sansio::deflate::{Agreed, Contexts, Deflater};
 use crate::sansio::large::{LARGE, shared};
 use crate::sansio::{ClosePayload, InvalidCloseCode, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode, Role};
 use crate::sansio::{copy_masked, encode_header};
+
+/// A prepared frame at least this long is shared by all queues; a shorter one is copied into each, as the transport would.
+pub(crate) const SHARE_FROM: usize = 4 * 1024;
 
 /// Where a WebSocket is in its life (RFC 6455, 4 and 7).
 ///
@@ -45,10 +49,13 @@ pub(crate) struct Socket {
     pub(crate) transport: Transport,
     pub(crate) role: Role,
     pub(crate) state: Cell<WebSocketState>,
-    /// A server's open socket with nothing in the way: no compression, no fragments, no backlog, no observer.
-    plain: Cell<bool>,
+    /// A server's open socket with nothing in the way: no compression, no fragments, no backlog, no observer, nothing
+    /// pending.
+    pub(crate) plain: Cell<bool>,
     /// What comes goes straight to the protocol: it is open, and nobody counts.
     direct: Cell<bool>,
+    /// The room whose messages of this turn are to be written before anything else.
+    pub(crate) pending: Cell<Option<Room>>,
     high: usize,
     pub(crate) options: Rc<Settings>,
     protocol: Option<Box<str>>,
@@ -91,6 +98,7 @@ impl WebSocket {
             state: Cell::new(WebSocketState::Open),
             plain: Cell::new(false),
             direct: Cell::new(options.observer().is_none()),
+            pending: Cell::new(None),
             high: options.buffer.high,
             options,
             protocol: protocol.map(Into::into),
@@ -150,9 +158,28 @@ impl WebSocket {
     }
 
     /// Sends a message for many; a large one is not copied.
+    #[inline]
     pub fn send_prepared(&self, message: &PreparedMessage) {
-        let socket = &*self.0;
-        if socket.state.get() != WebSocketState::Open {
+        if !self.is_clear() {
+            return self.send_prepared_with_care(message);
+        }
+        let frame = message.frame();
+        if frame.len() < SHARE_FROM {
+            self.0.transport.write(frame); // cheaper than to count owners
+        } else {
+            self.0.transport.write_bytes(frame.clone());
+        }
+    }
+
+    /// Whether an encoded frame may be handed to the transport just so.
+    #[inline]
+    pub(crate) fn is_clear(&self) -> bool {
+        self.0.plain.get() && self.0.transport.buffered() <= self.0.high
+    }
+
+    #[inline(never)]
+    fn send_prepared_with_care(&self, message: &PreparedMessage) {
+        if self.0.state.get() != WebSocketState::Open {
             return;
         }
         if self.must_wait() {
@@ -221,15 +248,23 @@ impl WebSocket {
         self.0.direct.get()
     }
 
-    fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         let socket = &*self.0;
         let options = &socket.options;
         let simple = socket.role == Role::Server && options.auto_fragment.is_none() && options.observer().is_none();
-        simple && self.is_open() && socket.deflate.borrow().is_none() && socket.backlog.borrow().is_empty()
+        let pending = socket.pending.take();
+        let nothing_pending = pending.is_none();
+        socket.pending.set(pending);
+        simple
+            && nothing_pending
+            && self.is_open()
+            && socket.deflate.borrow().is_none()
+            && socket.backlog.borrow().is_empty()
     }
 
     /// Whether a message cannot be handed to the transport now.
     fn must_wait(&self) -> bool {
+        self.catch_up();
         self.0.transport.buffered() > self.0.high || !self.0.backlog.borrow().is_empty()
     }
 
@@ -338,6 +373,7 @@ impl WebSocket {
     }
 
     pub(crate) fn write_frame(&self, fin: bool, rsv1: bool, opcode: OpCode, payload: &[u8]) {
+        self.catch_up();
         if self.0.role == Role::Server {
             return self.write_unmasked(fin, rsv1, opcode, payload);
         }
@@ -440,6 +476,7 @@ impl WebSocket {
     /// [`InvalidCloseCode`] unless the code is 1000-1003, 1007-1014 or 3000-4999 (RFC 6455, 7.4).
     pub fn lose_connection(&self, code: u16, reason: &str) -> Result<(), InvalidCloseCode> {
         let payload = ClosePayload::new(Some((code, reason)))?;
+        self.catch_up();
         if self.0.state.get() != WebSocketState::Open {
             return Ok(());
         }
@@ -475,6 +512,7 @@ impl WebSocket {
 
     /// Bytes that wait to be sent.
     pub fn buffered(&self) -> usize {
+        self.catch_up();
         self.0.transport.buffered() + self.0.backlog.borrow().bytes()
     }
 

