@@ -310,7 +310,7 @@ proptest! {
         let clients: Vec<_> = (0..10).map(|_| lobby.client()).collect();
         let rooms: Vec<_> = (0..3).map(|_| Room::new()).collect();
         let (mut want, mut got) = (vec![Vec::new(); 10], vec![Vec::new(); 10]);
-        let mut members = vec![[false; 10]; 3];
+        let mut members = [[false; 10]; 3];
         for (number, room) in rooms.iter().enumerate() {
             // one that batches, one that does now and then, one that does not
             for (client, (_, socket)) in clients.iter().enumerate().take(10 - 3 * number) {
