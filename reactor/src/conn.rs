@@ -13,7 +13,7 @@ use mio::Token;
 use crate::address::Address;
 use crate::core::Core;
 use crate::dispatch::ProtocolSlot;
-use crate::error::{ConnectionDone, ConnectionLost};
+use crate::error::ConnectionLost;
 use crate::failure::Failure;
 use crate::outbox::{MAX_SLICES, Outbox};
 use crate::producing::ProducerSlot;
@@ -104,7 +104,7 @@ pub(crate) struct Conn {
     pub(crate) output_high: Cell<bool>,
     /// Something waits for the output to drain: a producer, a close, a watermark.
     pub(crate) watched: Cell<bool>,
-    abortive: Cell<bool>,
+    pub(crate) abortive: Cell<bool>,
     pub(crate) stream: RefCell<Option<Box<dyn Stream>>>,
     pub(crate) out: RefCell<Outbox>,
     pub(crate) protocol: ProtocolSlot,
@@ -116,11 +116,11 @@ pub(crate) struct Conn {
     pub(crate) much: Cell<usize>,
     pub(crate) close_timeout: Cell<Patience>,
     pub(crate) write_timeout: Cell<Patience>,
-    close_timer: Cell<Option<DelayedCall>>,
-    stall_timer: Cell<Option<DelayedCall>>,
+    pub(crate) close_timer: Cell<Option<DelayedCall>>,
+    pub(crate) stall_timer: Cell<Option<DelayedCall>>,
     pub(crate) bytes_sent: Cell<u64>,
     ending: Cell<Option<Box<Failure>>>,
-    owner: Cell<Option<Rc<dyn Owner>>>,
+    pub(crate) owner: Cell<Option<Rc<dyn Owner>>>,
 }
 
 /// A timeout in few bytes, since every connection has two: milliseconds, up to seven weeks.
@@ -133,7 +133,7 @@ impl Patience {
     }
 
     /// `None`: without end.
-    fn limit(self) -> Option<Duration> {
+    pub(crate) fn limit(self) -> Option<Duration> {
         (self.0 != u32::MAX).then(|| Duration::from_millis(self.0.into()))
     }
 }
@@ -356,7 +356,7 @@ impl Transport {
     }
 
     /// A producer's panic is its connection's end.
-    fn heed(&self, outcome: Result<(), Failure>) {
+    pub(crate) fn heed(&self, outcome: Result<(), Failure>) {
         if let Err(failure) = outcome {
             self.abort_with(failure);
         }
@@ -421,96 +421,6 @@ impl Transport {
                     self.callback(core, super::protocol::Protocol::output_drained);
                 }
             }
-        }
-    }
-
-    fn close_if_flushed(&self, core: &Rc<Core>) {
-        let conn = self.conn();
-        if conn.phase.get() != Phase::Disconnecting {
-            return;
-        }
-        if conn.producer.holds_open() {
-            // it is asked for the rest, and the connection closes once it unregisters
-            return self.heed(conn.producer.resume_or_pull());
-        }
-        self.flush();
-        if !conn.out.borrow().is_empty() {
-            return self.watch_close(core);
-        }
-        let done = match conn.write_half.get() {
-            WriteHalf::Shut => ConnectionDone::with_detail("Connection done"),
-            _ => ConnectionDone::new(),
-        };
-        self.finish(core, &Failure::new(done));
-    }
-
-    fn watch_close(&self, core: &Rc<Core>) {
-        let conn = self.conn();
-        let Some(timeout) = conn.close_timeout.get().limit() else {
-            return;
-        };
-        let this = self.clone();
-        let give_up = move || {
-            let text = format!("the peer did not take the rest of the output within {timeout:?}");
-            this.conn().end(&this, Failure::new(ConnectionLost::with_detail(text)), true);
-        };
-        let armed = conn.close_timer.take();
-        conn.close_timer.set(armed.or_else(|| Some(DelayedCall::schedule(core, timeout, Box::new(give_up)))));
-    }
-
-    fn shut_write_if_flushed(&self, core: &Rc<Core>) {
-        let conn = self.conn();
-        let waiting = conn.phase.get() == Phase::Open && conn.write_half.get() == WriteHalf::Ending;
-        if !waiting || !conn.out.borrow().is_empty() || conn.producer.is_registered() {
-            return;
-        }
-        conn.write_half.set(WriteHalf::Shut);
-        if let Some(stream) = &mut *conn.stream.borrow_mut() {
-            // P126: the peer may be gone already; reading will tell
-            if let Err(error) = stream.shutdown_write() {
-                log::debug!("{}: shutdown: {error}", conn.peer);
-            }
-        }
-        self.callback(core, super::protocol::Protocol::write_connection_lost);
-    }
-
-    /// The end: the socket is closed, then everybody hears of it, once.
-    pub(crate) fn finish(&self, core: &Rc<Core>, reason: &Failure) {
-        let conn = self.conn();
-        if conn.phase.replace(Phase::Closed) == Phase::Closed {
-            return;
-        }
-        drop(core.remove(conn.token.get()));
-        let stream = conn.stream.take();
-        if let Some(mut stream) = stream {
-            if conn.abortive.get() {
-                stream.set_abortive();
-            } else if conn.readable.get() || conn.paused.get() {
-                // Closing with unread input would make the kernel send RST, which can destroy what we sent last.
-                discard_input(&mut *stream);
-            }
-        }
-        conn.out.borrow_mut().clear();
-        drop(conn.unread.take());
-        for timer in [conn.close_timer.take(), conn.stall_timer.take()].into_iter().flatten() {
-            let _ = timer.cancel();
-        }
-        log::debug!("{}: closed: {reason}", conn.peer);
-        conn.producer.stop();
-        self.last_callback(core, reason);
-        if let Some(owner) = conn.owner.take() {
-            owner.connection_over(reason);
-        }
-    }
-}
-
-/// Reads and drops what has come, within bounds.
-fn discard_input(stream: &mut dyn Stream) {
-    let _ = stream.shutdown_write();
-    let mut scratch = [0; 16 * 1024];
-    for _ in 0..16 {
-        if !matches!(stream.read(&mut scratch), Ok(count) if count == scratch.len()) {
-            return;
         }
     }
 }

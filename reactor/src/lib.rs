@@ -16,6 +16,7 @@ mod connect;
 mod core;
 mod deferred;
 mod dispatch;
+mod ending;
 mod error;
 mod factory;
 mod failure;

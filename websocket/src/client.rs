@@ -15,12 +15,13 @@ use crate::handshake::{
     Accepted, ClientRequest, HandshakeError, ProxyConnect, RedirectPolicy, ResponseReader, UrlError, WsUrl,
 };
 use crate::http::InvalidHeader;
-use crate::observer::{HandshakeFailure, Observer, Settings};
+use crate::observer::{HandshakeFailure, Observer};
 use crate::options::Options;
 use crate::protocol::WebSocketProtocol;
 use crate::sansio::Role;
 use crate::sansio::deflate::{Agreed, OfferError, check_response, offer};
 use crate::session::Session;
+use crate::settings::Settings;
 use crate::socket::WebSocket;
 
 /// Makes client connections to one URL: Autobahn's `WebSocketClientFactory`. Wraps a factory of

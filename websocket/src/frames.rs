@@ -12,7 +12,8 @@ use crate::http::Request;
 use crate::message::Frame;
 use crate::protocol::{Accept, Negotiation, Piece, WebSocketProtocol};
 use crate::sansio::{InvalidCloseCode, OpCode};
-use crate::socket::{ControlTooLong, MessageUnfinished, WebSocket};
+use crate::sending::{ControlTooLong, MessageUnfinished};
+use crate::socket::WebSocket;
 
 /// A frame's buffer up to this size is kept for the next one: it fits most, and a thousand idle connections own 4 MiB.
 const KEPT_BUFFER: usize = 4 * 1024;

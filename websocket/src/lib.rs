@@ -10,6 +10,7 @@ mod client;
 mod closed;
 mod closing;
 mod connections;
+mod deciding;
 mod following;
 mod frames;
 pub mod handshake;
@@ -24,9 +25,11 @@ mod reconnecting;
 mod resource;
 mod room;
 pub mod sansio;
+mod sending;
 mod server;
 mod server_handle;
 mod session;
+mod settings;
 mod site;
 mod socket;
 mod topics;
@@ -38,7 +41,8 @@ mod lobby;
 // What users write, and what their callbacks get.
 pub use message::{AsMessage, Frame, Message, PreparedMessage};
 pub use protocol::{Accept, Negotiation, Piece, Refusal, WebSocketProtocol};
-pub use socket::{ControlTooLong, MessageUnfinished, WebSocket, WebSocketState};
+pub use sending::{ControlTooLong, MessageUnfinished};
+pub use socket::{WebSocket, WebSocketState};
 
 // Servers and clients.
 pub use client::{ClientError, ExtensionError, WebSocketClient, WebSocketClientFactory, connect_ws};

@@ -1,20 +1,18 @@
 //! `Observer`: what is to be counted.
 
-use std::cell::{Cell, OnceCell};
-use std::fmt;
+use std::cell::Cell;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
 
 use ::http::StatusCode;
-use twistor_reactor::{Address, Failure, Transport};
+use twistor_reactor::{Address, Failure};
 
 use crate::client::ExtensionError;
 use crate::closed::{CloseStatus, LimitExceeded, WebSocketClosed};
 use crate::following::RedirectRefused;
 use crate::handshake::HandshakeError;
 use crate::http::Response;
-use crate::options::Options;
 use crate::socket::WebSocket;
 
 /// Sees what happens on all WebSockets of a server or a client, to count and export it. It is given to
@@ -180,9 +178,9 @@ impl HandshakeFailure {
 /// An [`Observer`], and what it has not been told yet.
 pub(crate) struct Observed {
     observer: Box<dyn Observer>,
-    traffic: Cell<Traffic>,
+    pub(crate) traffic: Cell<Traffic>,
     /// The traffic is going to be told.
-    due: Cell<bool>,
+    pub(crate) due: Cell<bool>,
 }
 
 impl Observed {
@@ -195,59 +193,5 @@ impl Deref for Observed {
     type Target = dyn Observer;
     fn deref(&self) -> &Self::Target {
         &*self.observer
-    }
-}
-
-/// What all connections of a factory share.
-pub(crate) struct Settings {
-    options: Options,
-    observed: OnceCell<Observed>,
-}
-
-impl Settings {
-    pub(crate) fn new(options: Options) -> Rc<Self> {
-        Rc::new(Self { options, observed: OnceCell::new() })
-    }
-
-    /// The first observer stays.
-    pub(crate) fn observe(&self, observer: impl Observer + 'static) {
-        let _ = self.observed.set(Observed::by(observer));
-    }
-
-    #[inline]
-    pub(crate) fn observer(&self) -> Option<&Observed> {
-        self.observed.get()
-    }
-
-    /// Adds to the traffic of this turn, if anybody counts it. A handle may do this: the observer hears of it from the
-    /// queue.
-    pub(crate) fn count(self: &Rc<Self>, transport: &Transport, add: impl FnOnce(&mut Traffic)) {
-        let Some(observed) = self.observer().filter(|_| transport.is_connected()) else { return };
-        let mut traffic = observed.traffic.get();
-        add(&mut traffic);
-        observed.traffic.set(traffic);
-        if !observed.due.replace(true) {
-            let this = self.clone();
-            transport.reactor().call_when_running(move |_| {
-                if let Some(observed) = this.observer() {
-                    observed.due.set(false);
-                    observed.traffic(&observed.traffic.take());
-                }
-            });
-        }
-    }
-}
-
-impl Deref for Settings {
-    type Target = Options;
-    #[inline]
-    fn deref(&self) -> &Options {
-        &self.options
-    }
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.options.fmt(f)
     }
 }

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use twistor_reactor::Reactor;
 
 use crate::message::{AsMessage, PreparedMessage};
-use crate::socket::{SHARE_FROM, WebSocket};
+use crate::sending::SHARE_FROM;
+use crate::socket::WebSocket;
 
 /// Members that have gone are looked for when this many have joined since the last time, or as many as were found open
 /// then, whichever is more: so at least half of a large room is alive, and joining stays cheap.

@@ -11,10 +11,10 @@ use crate::closed::{LimitExceeded, close_code};
 use crate::connections::Membership;
 use crate::handshake::Accepted;
 use crate::message::Frame;
-use crate::observer::Settings;
 use crate::protocol::{Piece, WebSocketProtocol};
 use crate::sansio::deflate::{Agreed, Contexts, Inflater};
 use crate::sansio::{Delivery, Event, OpCode, Receiver, Role};
+use crate::settings::Settings;
 use crate::socket::{WebSocket, WebSocketState};
 
 /// The adapter between a user's [`WebSocketProtocol`] and its TCP connection, once the opening handshake is done; the same

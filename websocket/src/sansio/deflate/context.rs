@@ -180,8 +180,8 @@ pub struct Inflater {
     ended: bool,
     /// Final blocks met inside this message.
     streams: u32,
-    /// What is still to be fed after the message's own bytes.
-    tail: &'static [u8],
+    /// How much of the tail has been fed after the message's own bytes.
+    fed: u8,
 }
 
 impl Inflater {
@@ -199,7 +199,7 @@ impl Inflater {
             takeover: !no_takeover,
             ended: false,
             streams: 0,
-            tail: tail(!no_takeover),
+            fed: 0,
         }
     }
 
@@ -216,7 +216,7 @@ impl Inflater {
             self.context = None;
             self.ended = false;
             self.streams = 0;
-            self.tail = tail(self.takeover);
+            self.fed = 0;
         }
         inflated
     }
@@ -272,17 +272,17 @@ impl Inflater {
 
     /// The same for the end of the message. True when the message is complete.
     pub(in crate::sansio) fn finish(&mut self, out: &mut Vec<u8>) -> Result<bool, InflateError> {
-        let whole_tail = tail(self.takeover);
+        let tail = tail(self.takeover);
         // RFC 7692, 7.2.3.4: a final block at the very end needs nothing after it.
-        if !(self.ended && self.tail.len() == whole_tail.len()) {
-            let mut rest = self.tail;
+        if !(self.ended && self.fed == 0) {
+            let mut rest = tail.get(usize::from(self.fed)..).unwrap_or_default();
             let done = self.part(&mut rest, out);
-            self.tail = rest;
+            self.fed = (tail.len() - rest.len()) as u8;
             if !done? {
                 return Ok(false);
             }
         }
-        self.tail = whole_tail;
+        self.fed = 0;
         self.streams = 0;
         if !self.takeover {
             if !std::mem::take(&mut self.ended) {

@@ -1,0 +1,345 @@
+//! Sending: what becomes of a message between a handle's method and the transport.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::backlog::{Waiting, cost};
+use crate::message::{AsMessage, Message, PreparedMessage};
+use crate::options::Overflow;
+use crate::sansio::large::{LARGE, shared};
+use crate::sansio::{MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode, Role, copy_masked, encode_header};
+use crate::socket::{WebSocket, WebSocketState};
+
+/// A prepared frame at least this long is shared by all queues; a shorter one is copied into each, as the transport would.
+pub(crate) const SHARE_FROM: usize = 4 * 1024;
+
+impl WebSocket {
+    /// Sends a message: `&str` and `String` as text, `&[u8]`, `Vec<u8>` and `Bytes` as binary, a received
+    /// [`Frame`](crate::Frame) as it came. Dropped unless the WebSocket is open.
+    #[inline]
+    pub fn send_message(&self, message: impl AsMessage) {
+        self.send(message.as_message());
+    }
+
+    /// Sends a text message.
+    #[inline]
+    pub fn send_text(&self, text: &str) {
+        self.send(Message::text(text));
+    }
+
+    /// Sends a binary message.
+    #[inline]
+    pub fn send_binary(&self, payload: &[u8]) {
+        self.send(Message::binary(payload));
+    }
+
+    #[inline]
+    fn send(&self, message: Message<'_>) {
+        let socket = self.socket();
+        if socket.plain.get() && socket.transport.buffered() <= socket.high {
+            self.write_unmasked(true, false, message.opcode, message.payload);
+        } else {
+            self.send_with_care(message, true);
+        }
+    }
+
+    /// Sends a message uncompressed, whatever was negotiated: for what does not get smaller, and for secrets.
+    pub fn send_uncompressed(&self, message: impl AsMessage) {
+        self.send_with_care(message.as_message(), false);
+    }
+
+    /// Sends a message for many; a large one is not copied.
+    #[inline]
+    pub fn send_prepared(&self, message: &PreparedMessage) {
+        if !self.is_clear() {
+            return self.send_prepared_with_care(message);
+        }
+        let frame = message.frame();
+        if frame.len() < SHARE_FROM {
+            self.socket().transport.write(frame); // cheaper than to count owners
+        } else {
+            self.socket().transport.write_bytes(frame.clone());
+        }
+    }
+
+    /// Whether an encoded frame may be handed to the transport just so.
+    #[inline]
+    pub(crate) fn is_clear(&self) -> bool {
+        self.socket().plain.get() && self.socket().transport.buffered() <= self.socket().high
+    }
+
+    #[inline(never)]
+    fn send_prepared_with_care(&self, message: &PreparedMessage) {
+        if self.socket().state.get() != WebSocketState::Open {
+            return;
+        }
+        if self.must_wait() {
+            return self.wait(None, message.payload().len(), || Waiting::Prepared(message.clone()));
+        }
+        self.write_prepared(message);
+    }
+
+    fn write_prepared(&self, message: &PreparedMessage) {
+        let socket = self.socket();
+        let shared = match &socket.compressor {
+            _ if socket.role == Role::Client || socket.options.auto_fragment.is_some() => None,
+            None => Some(message.frame().clone()),
+            Some(compressor) if compressor.agreed.server_no_context_takeover => message.deflated(&compressor.agreed),
+            Some(_) => None,
+        };
+        match shared {
+            Some(frame) => {
+                self.count_sent(1, message.payload().len());
+                socket.transport.write_bytes(frame);
+            }
+            None => self.write_message(message.message(), true),
+        }
+    }
+
+    /// Sends the newest value of something: if an older one with the same `key` still waits for a slow peer, it is
+    /// superseded (and counted as dropped).
+    pub fn send_latest(&self, key: u64, message: impl AsMessage) {
+        let Message { opcode, payload } = message.as_message();
+        if self.socket().state.get() != WebSocketState::Open {
+            return;
+        }
+        if !self.must_wait() {
+            return self.write_message(Message { opcode, payload }, true);
+        }
+        let superseded = self.socket().backlog.borrow_mut().remove(key);
+        if superseded.is_some() {
+            self.count_dropped(1);
+        }
+        let waiting = || Waiting::Message { opcode, payload: Bytes::copy_from_slice(payload), compress: true };
+        self.wait(Some(key), payload.len(), waiting);
+    }
+
+    #[inline(never)]
+    fn send_with_care(&self, message: Message<'_>, compress: bool) {
+        if self.socket().state.get() != WebSocketState::Open {
+            return;
+        }
+        if !self.must_wait() {
+            return self.write_message(message, compress);
+        }
+        let Message { opcode, payload } = message;
+        let waiting = || Waiting::Message { opcode, payload: Bytes::copy_from_slice(payload), compress };
+        self.wait(None, payload.len(), waiting);
+    }
+
+    /// Whether a message cannot be handed to the transport now.
+    fn must_wait(&self) -> bool {
+        self.catch_up();
+        self.socket().transport.buffered() > self.socket().high || !self.socket().backlog.borrow().is_empty()
+    }
+
+    fn wait(&self, key: Option<u64>, length: usize, waiting: impl FnOnce() -> Waiting) {
+        let socket = self.socket();
+        let cap = socket.options.buffer.cap.saturating_sub(socket.transport.buffered());
+        let mut backlog = socket.backlog.borrow_mut();
+        if backlog.bytes() + cost(length) > cap {
+            let (dropped, room) = match socket.options.overflow {
+                Overflow::Close => {
+                    drop(backlog);
+                    return self.overflowed();
+                }
+                Overflow::DropOldest if cost(length) <= cap => backlog.drop_oldest(cost(length), cap),
+                // there is no room for the new one, whatever else is dropped
+                Overflow::DropOldest | Overflow::DropNewest => (0, false),
+            };
+            self.count_dropped(dropped + u64::from(!room));
+            if !room {
+                return;
+            }
+        }
+        backlog.push(key, waiting());
+        socket.plain.set(false);
+    }
+
+    /// The transport has drained: what waits goes on its way, as much as there is room for.
+    pub(crate) fn feed(&self) {
+        let socket = self.socket();
+        while socket.transport.buffered() <= socket.high {
+            let next = socket.backlog.borrow_mut().pop();
+            match next {
+                Some(Waiting::Prepared(message)) => self.write_prepared(&message),
+                Some(Waiting::Frame { fin, opcode, payload }) => {
+                    if opcode != OpCode::Close {
+                        self.count_sent(u64::from(fin), payload.len());
+                    }
+                    self.write_frame(fin, false, opcode, &payload);
+                }
+                Some(Waiting::Message { opcode, payload, compress }) => {
+                    self.write_message(Message { opcode, payload: &payload }, compress);
+                }
+                None => return socket.plain.set(self.is_plain()),
+            }
+        }
+    }
+
+    /// Encodes a message and hands it to the transport.
+    fn write_message(&self, message: Message<'_>, compress: bool) {
+        self.count_sent(1, message.payload.len());
+        let mut compressed = Vec::new();
+        let smaller = match &self.socket().compressor {
+            Some(compressor) if compress => compressor.deflater.borrow_mut().compress(message.payload, &mut compressed),
+            _ => false,
+        };
+        let payload = if smaller { &compressed } else { message.payload };
+        let size = self.socket().options.auto_fragment.unwrap_or(usize::MAX).max(1);
+        if payload.len() <= size {
+            return self.write_frame(true, smaller, message.opcode, payload);
+        }
+        let count = payload.len().div_ceil(size);
+        for (index, piece) in payload.chunks(size).enumerate() {
+            let opcode = if index == 0 { message.opcode } else { OpCode::Continuation };
+            // RFC 7692, 6.1: RSV1 is set on the first fragment only
+            self.write_frame(index + 1 == count, smaller && index == 0, opcode, piece);
+        }
+    }
+
+    #[inline]
+    fn write_unmasked(&self, fin: bool, rsv1: bool, opcode: OpCode, payload: &[u8]) {
+        let mut header = [0; 16];
+        if let Some(head) = header.first_chunk_mut::<MAX_HEADER>() {
+            let length = encode_header(head, fin, rsv1, opcode, payload.len(), None);
+            if payload.len() >= LARGE {
+                self.socket().transport.write_framed_large(&header, length, payload, || shared(payload));
+            } else {
+                self.socket().transport.write_framed(&header, length, payload);
+            }
+        }
+    }
+
+    pub(crate) fn write_frame(&self, fin: bool, rsv1: bool, opcode: OpCode, payload: &[u8]) {
+        self.catch_up();
+        if self.socket().role == Role::Server {
+            return self.write_unmasked(fin, rsv1, opcode, payload);
+        }
+        let mut header = [0; MAX_HEADER];
+        // RFC 6455, 5.3: a new key that cannot be predicted, for each frame
+        let key = rand::random();
+        let length = encode_header(&mut header, fin, rsv1, opcode, payload.len(), Some(key));
+        let mut frame = Vec::with_capacity(length + payload.len());
+        frame.extend_from_slice(&header[..length]);
+        copy_masked(&mut frame, payload, key);
+        self.socket().transport.write_bytes(frame.into());
+    }
+
+    /// Begins a message that is sent in pieces, each a frame: `send_piece` any number of times, `end_message` last. Other
+    /// messages wait until then at your peril: only control frames may come between.
+    ///
+    /// # Errors
+    /// [`MessageUnfinished`] when another one was begun.
+    pub fn begin_message(&self, is_binary: bool) -> Result<(), MessageUnfinished> {
+        if self.socket().unfinished.get().is_some() {
+            return Err(MessageUnfinished::AlreadyBegun);
+        }
+        self.socket().unfinished.set(Some(if is_binary { OpCode::Binary } else { OpCode::Text }));
+        Ok(())
+    }
+
+    /// Sends a frame of the message that was begun, uncompressed. Text may be cut anywhere.
+    ///
+    /// # Errors
+    /// [`MessageUnfinished`] when none was begun.
+    pub fn send_piece(&self, payload: &[u8]) -> Result<(), MessageUnfinished> {
+        self.write_piece(false, payload)
+    }
+
+    /// Sends the last frame of the message that was begun.
+    ///
+    /// # Errors
+    /// [`MessageUnfinished`] when none was begun.
+    pub fn end_message(&self, payload: &[u8]) -> Result<(), MessageUnfinished> {
+        self.write_piece(true, payload)?;
+        self.socket().unfinished.set(None);
+        Ok(())
+    }
+
+    fn write_piece(&self, fin: bool, payload: &[u8]) -> Result<(), MessageUnfinished> {
+        let opcode = self.socket().unfinished.get().ok_or(MessageUnfinished::NotBegun)?;
+        self.socket().unfinished.set(Some(OpCode::Continuation));
+        if self.socket().state.get() != WebSocketState::Open {
+            return Ok(());
+        }
+        if !self.must_wait() {
+            self.count_sent(u64::from(fin), payload.len());
+            self.write_frame(fin, false, opcode, payload);
+            return Ok(());
+        }
+        let room = self.socket().options.buffer.cap.saturating_sub(self.buffered());
+        if cost(payload.len()) > room {
+            // a message that has begun can only be finished or ended with its connection
+            self.overflowed();
+            return Ok(());
+        }
+        let payload = Bytes::copy_from_slice(payload);
+        self.socket().backlog.borrow_mut().push(None, Waiting::Frame { fin, opcode, payload });
+        self.socket().plain.set(false);
+        Ok(())
+    }
+
+    /// Sends a ping, at most 125 bytes; the pong comes to
+    /// [`pong_received`](crate::WebSocketProtocol::pong_received). It does not wait behind queued messages.
+    ///
+    /// # Errors
+    /// [`ControlTooLong`] for a longer payload (RFC 6455, 5.5).
+    pub fn ping(&self, payload: &[u8]) -> Result<(), ControlTooLong> {
+        self.control(OpCode::Ping, payload)
+    }
+
+    /// Sends a pong that nobody asked for, at most 125 bytes: a heartbeat without an answer (RFC 6455, 5.5.3).
+    ///
+    /// # Errors
+    /// As [`ping`](Self::ping).
+    pub fn pong(&self, payload: &[u8]) -> Result<(), ControlTooLong> {
+        self.control(OpCode::Pong, payload)
+    }
+
+    fn control(&self, opcode: OpCode, payload: &[u8]) -> Result<(), ControlTooLong> {
+        if payload.len() > MAX_CONTROL_PAYLOAD {
+            return Err(ControlTooLong { length: payload.len() });
+        }
+        if self.socket().state.get() == WebSocketState::Open {
+            self.write_frame(true, false, opcode, payload);
+        }
+        Ok(())
+    }
+}
+
+/// A control payload of more than 125 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ControlTooLong {
+    /// Its length.
+    pub length: usize,
+}
+
+impl fmt::Display for ControlTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected a control payload of at most {MAX_CONTROL_PAYLOAD} bytes, got {}", self.length)
+    }
+}
+
+impl std::error::Error for ControlTooLong {}
+
+/// Pieces of a message out of order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageUnfinished {
+    /// `begin_message` while another one is unfinished.
+    AlreadyBegun,
+    /// `send_piece` or `end_message` before `begin_message`.
+    NotBegun,
+}
+
+impl fmt::Display for MessageUnfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AlreadyBegun => "a message was begun before this one and has not ended",
+            Self::NotBegun => "no message was begun",
+        })
+    }
+}
+
+impl std::error::Error for MessageUnfinished {}
