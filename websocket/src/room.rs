@@ -83,6 +83,13 @@ impl Room {
         self.broadcast_prepared(&PreparedMessage::new(message), Some(sender));
     }
 
+    /// Sends all members the newest value of something: [`WebSocket::send_latest`] to each, encoded once.
+    pub fn broadcast_latest(&self, key: u64, message: impl AsMessage) {
+        let message = PreparedMessage::new(message);
+        self.flush();
+        self.0.borrow().open().for_each(|socket| socket.send_latest_prepared(key, &message));
+    }
+
     /// Sends a message that is prepared already, for those who send it to several rooms.
     pub fn broadcast_prepared(&self, message: &PreparedMessage, except: Option<&WebSocket>) {
         let batched = self.0.borrow().batches(message);

@@ -115,6 +115,30 @@ fn a_batch_that_is_taken_in_parts_or_not_at_all_is_queued() {
 }
 
 #[test]
+fn the_latest_value_supersedes_what_still_waits_and_keeps_its_place_among_broadcasts() {
+    let lobby = Lobby::new();
+    let (room, clients) = large_room(&lobby);
+    let (slow, socket) = &clients[0];
+    slow.set_room(0);
+    room.broadcast(&"x".repeat(100));
+    room.broadcast_latest(7, "1");
+    socket.send_binary(&[0; 70_000]);
+    for value in ["2", "3", "4"] {
+        room.broadcast_latest(7, value);
+        room.broadcast_latest(8, "other");
+    }
+    room.broadcast("end");
+    lobby.reactor.settle();
+    assert_eq!(socket.dropped(), 4);
+    let before = [text(&"x".repeat(100)), text("1")].concat();
+    let fast = texts(["2", "other", "3", "other", "4", "other", "end"]);
+    assert_eq!(clients[1].0.received(), [before.clone(), fast].concat());
+    slow.set_room(usize::MAX);
+    lobby.reactor.settle();
+    assert_eq!(messages(&slow.received()[before.len() + 70_010..]), ["4", "other", "end"]);
+}
+
+#[test]
 fn what_is_sent_to_a_member_directly_keeps_its_place_among_broadcasts() {
     let lobby = Lobby::new();
     let (peer, socket) = lobby.client();

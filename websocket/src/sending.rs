@@ -107,12 +107,27 @@ impl WebSocket {
         if !self.must_wait() {
             return self.write_message(Message { opcode, payload }, true);
         }
+        let waiting = || Waiting::Message { opcode, payload: Bytes::copy_from_slice(payload), compress: true };
+        self.supersede(key, payload.len(), waiting);
+    }
+
+    /// [`send_latest`](Self::send_latest) for many; no peer's queue has a copy of its own.
+    pub fn send_latest_prepared(&self, key: u64, message: &PreparedMessage) {
+        if self.socket().state.get() != WebSocketState::Open {
+            return;
+        }
+        if !self.must_wait() {
+            return self.write_prepared(message);
+        }
+        self.supersede(key, message.payload().len(), || Waiting::Prepared(message.clone()));
+    }
+
+    fn supersede(&self, key: u64, length: usize, waiting: impl FnOnce() -> Waiting) {
         let superseded = self.socket().backlog.borrow_mut().remove(key);
         if superseded.is_some() {
             self.count_dropped(1);
         }
-        let waiting = || Waiting::Message { opcode, payload: Bytes::copy_from_slice(payload), compress: true };
-        self.wait(Some(key), payload.len(), waiting);
+        self.wait(Some(key), length, waiting);
     }
 
     #[inline(never)]

@@ -1,0 +1,155 @@
+//! The answer to a client's handshake.
+
+use twistor_websocket::{
+    handshake::{ClientRequest, HandshakeError, ProxyConnect, ResponseReader, WsUrl},
+    http::{HeadLimits, ResponseHead},
+    sansio::deflate::{DeflateOptions, OfferError, check_response, offer},
+};
+
+use super::{
+    input::{Cut, assert_printable, choices},
+    url::assert_redirects_safely,
+};
+
+/// The key of RFC 6455, 1.3, ...
+pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+/// ... and what accepts it.
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+const PROTOCOLS: [&str; 2] = ["chat", "superchat"];
+
+/// Interim responses before the answer, and the answer.
+const MAX_HEADS: usize = 9;
+
+/// What a client makes of what a server answers.
+pub fn client_response(data: &[u8]) {
+    let ([sizes, low, high, length], stream) = choices(data);
+    let limits = limits(sizes);
+    let outcome = read(&limits, stream, Cut::Nowhere);
+    // T50: the outcome does not depend on how the stream arrives. Neither a head nor an error can be compared.
+    let shown = format!("{outcome:?}");
+    for cut in [Cut::EveryByte, Cut::At(u16::from_le_bytes([low, high]), length)] {
+        assert_eq!(format!("{:?}", read(&limits, stream, cut)), shown, "{cut:?}");
+    }
+    match outcome {
+        Err(error) => assert_sound(&error),
+        Ok(None) => {}
+        Ok(Some((head, rest))) => {
+            connect(head.clone(), &rest);
+            handshake(head, &rest);
+        }
+    }
+}
+
+fn limits(sizes: u8) -> HeadLimits {
+    let choose = |from: u8, sizes: [usize; 4]| sizes[usize::from(from & 3)];
+    let mut limits = HeadLimits::default();
+    limits.max_bytes = choose(sizes, [16 * 1024, 64, 256, 1024]);
+    limits.max_line = choose(sizes >> 2, [8 * 1024, 64, 128, 512]);
+    limits.max_headers = choose(sizes >> 4, [100, 1, 5, 33]);
+    limits
+}
+
+/// The head and what follows it.
+type Answer = (ResponseHead, Vec<u8>);
+
+fn read(limits: &HeadLimits, stream: &[u8], cut: Cut) -> Result<Option<Answer>, HandshakeError> {
+    let mut reader = ResponseReader::new(limits.clone());
+    let mut fed = 0;
+    for piece in cut.pieces(stream) {
+        let mut input = piece;
+        fed += piece.len();
+        if let Some(head) = reader.read(&mut input)? {
+            assert!(head.headers.len() <= limits.max_headers);
+            let (heads, rest) = stream.split_at(fed - input.len());
+            let lines = heads.split_inclusive(|&byte| byte == b'\n');
+            assert!(lines.filter(|line| matches!(line, [b'\n'] | [b'\r', b'\n'])).count() <= MAX_HEADS);
+            return Ok(Some((head, rest.to_vec())));
+        }
+        assert!(input.is_empty(), "None means that the input is used up");
+        // T62: an endless head ends.
+        assert!(fed <= MAX_HEADS * limits.max_bytes);
+    }
+    Ok(None)
+}
+
+fn handshake(head: ResponseHead, rest: &[u8]) {
+    let options = DeflateOptions::default();
+    let mut request = ClientRequest::new(WsUrl::parse("ws://me:pw@a/x").expect("a URL"));
+    for protocol in PROTOCOLS {
+        request = request.protocol(protocol).expect("a token");
+    }
+    let request = request.extensions(&offer(&options)).expect("extensions");
+    let headers = head.headers.clone();
+    match request.check_response(KEY, head, rest) {
+        Ok(accepted) => {
+            assert!(headers.get("sec-websocket-accept").is_some_and(|accept| accept == ACCEPT));
+            assert!(accepted.protocol.is_none_or(|protocol| PROTOCOLS.contains(&&*protocol)));
+            if let Some(Err(error)) = accepted.extensions.map(|value| check_response(&value, &options)) {
+                assert_ne!(error, OfferError::UnrequestedExtension);
+                assert_printable(&error.to_string());
+            }
+            assert_eq!(headers, accepted.headers);
+        }
+        Err(error) => {
+            if let HandshakeError::Redirect { location, .. } = &error {
+                assert_redirects_safely(location);
+            }
+            assert_sound(&error);
+        }
+    }
+}
+
+/// The same as the answer of a proxy.
+fn connect(head: ResponseHead, rest: &[u8]) {
+    let success = head.status.is_success();
+    let checked = ProxyConnect::new(&WsUrl::parse("ws://a").expect("a URL"), None).check(head, rest);
+    assert_eq!(checked.is_ok(), success);
+    if let Err(error) = checked {
+        assert_sound(&error);
+    }
+}
+
+/// T71: what is shown of the peer's text is escaped and cut; what is kept of a body is bounded.
+fn assert_sound(error: &HandshakeError) {
+    let shown = error.to_string();
+    assert_printable(&shown);
+    assert!(shown.len() < 500, "{shown}");
+    if let HandshakeError::Status(rejection) | HandshakeError::Proxy(rejection) = error {
+        let mut rejection = rejection.clone();
+        for _ in 0..5 {
+            rejection.feed(&[b'x'; 4096]);
+        }
+        assert!(rejection.body.len() <= 16 * 1024);
+    }
+}
+
+pub fn seeds() -> Vec<Vec<u8>> {
+    let responses = [
+        format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {ACCEPT}\r\nSec-WebSocket-Protocol: chat\r\n\
+             Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; server_max_window_bits=10\r\n\r\n\
+             \u{1}\u{5}Hello"
+        ),
+        format!(
+            "HTTP/1.1 101 \r\nUpgrade: WebSocket\r\nConnection: close, upgrade\r\nSec-WebSocket-Accept: {ACCEPT}\r\n\
+             Sec-WebSocket-Extensions: x-webkit-deflate-frame\r\n\r\n"
+        ),
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
+         HTTP/1.1 301 Moved Permanently\r\nLocation: wss://b:81/c?d#e\r\n\r\n"
+            .into(),
+        "HTTP/1.1 307 Temporary Redirect\r\nLocation: ../x\r\n\r\n".into(),
+        "HTTP/1.0 503 Service Unavailable\r\nRetry-After: 120\r\nContent-Length: 5\r\n\r\nsorry, later".into(),
+        "HTTP/1.1 200 \r\n\r\n".into(),
+        "HTTP/1.1 407 Proxy Authentication Required\nProxy-Authenticate: Basic\n\nwho?".into(),
+        "HTTP/2 200\r\n\r\n".into(),
+        "SSH-2.0-OpenSSH".into(),
+    ];
+    let interim = |count| "HTTP/1.1 102 \r\n\r\n".repeat(count) + "HTTP/1.1 200 \r\n\r\n";
+    let responses = [&responses[..], &[interim(8), interim(9)]].concat();
+    let seed = |response: &String| [&[0, 30, 0, 7][..], response.as_bytes()].concat();
+    let mut seeds: Vec<_> = responses.iter().map(seed).collect();
+    seeds.push([&[0b10_11_10, 9, 0, 1][..], responses[2].as_bytes()].concat());
+    seeds
+}
