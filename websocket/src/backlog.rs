@@ -18,7 +18,7 @@ pub(crate) enum Waiting {
         compress: bool,
     },
     Prepared(PreparedMessage),
-    /// A frame of a message that is sent in pieces, or a Close: as it is, and not to be dropped.
+    /// A frame of a message that is sent in pieces or fragments, or a Close: as it is, and not to be dropped.
     Frame {
         fin: bool,
         opcode: OpCode,
@@ -41,19 +41,42 @@ pub(crate) fn cost(length: usize) -> usize {
     length + ENTRY
 }
 
-type Queue = VecDeque<(Option<u64>, Waiting)>;
+#[derive(Default)]
+struct Queue {
+    entries: VecDeque<(Option<u64>, Waiting)>,
+    /// How many of them, at the end, may not go yet: they would come into the middle of a message that is sent in pieces.
+    held: usize,
+}
+
+impl Queue {
+    fn ready(&self) -> usize {
+        self.entries.len() - self.held
+    }
+
+    fn remove(&mut self, index: usize) -> Option<Waiting> {
+        let held = index >= self.ready();
+        let (_, message) = self.entries.remove(index)?;
+        self.held -= usize::from(held);
+        Some(message)
+    }
+}
 
 /// The messages of one connection that wait for room in its transport, in order.
 #[derive(Default)]
 pub(crate) struct Backlog {
     /// Boxed: most connections never need it.
-    waiting: Option<Box<Queue>>,
+    queue: Option<Box<Queue>>,
     bytes: usize,
 }
 
 impl Backlog {
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_none()
+        self.queue.is_none()
+    }
+
+    /// Whether there is something that may go.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.queue.as_ref().is_some_and(|queue| queue.ready() > 0)
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -61,27 +84,68 @@ impl Backlog {
     }
 
     pub(crate) fn push(&mut self, key: Option<u64>, message: Waiting) {
+        self.insert(usize::MAX, key, message);
+    }
+
+    /// A message that has to wait for the end of one that is sent in pieces.
+    pub(crate) fn hold(&mut self, key: Option<u64>, message: Waiting) {
+        self.push(key, message);
+        self.queue.get_or_insert_default().held += 1;
+    }
+
+    /// A frame that goes before what is held.
+    pub(crate) fn push_piece(&mut self, frame: Waiting) {
+        let ready = self.queue.as_ref().map_or(0, |queue| queue.ready());
+        self.insert(ready, None, frame);
+    }
+
+    /// Frames that go before all others.
+    pub(crate) fn prepend(&mut self, frames: impl Iterator<Item = Waiting>) {
+        frames.enumerate().for_each(|(index, frame)| self.insert(index, None, frame));
+    }
+
+    fn insert(&mut self, index: usize, key: Option<u64>, message: Waiting) {
         self.bytes += message.cost();
-        self.waiting.get_or_insert_default().push_back((key, message));
+        let entries = &mut self.queue.get_or_insert_default().entries;
+        entries.insert(index.min(entries.len()), (key, message));
+    }
+
+    /// Nothing is held any more.
+    pub(crate) fn release(&mut self) {
+        if let Some(queue) = &mut self.queue {
+            queue.held = 0;
+        }
+    }
+
+    /// Drops what is held; how many messages that was.
+    pub(crate) fn drop_held(&mut self) -> u64 {
+        let mut dropped = 0;
+        while let Some(queue) = self.queue.as_mut().filter(|queue| queue.held > 0) {
+            let last = queue.entries.len() - 1;
+            let removed = queue.remove(last);
+            dropped += u64::from(self.taken(removed).is_some());
+        }
+        dropped
     }
 
     pub(crate) fn pop(&mut self) -> Option<Waiting> {
-        let (_, message) = self.waiting.as_mut()?.pop_front()?;
-        Some(self.taken(message))
+        let queue = self.queue.as_mut().filter(|queue| queue.ready() > 0)?;
+        let removed = queue.remove(0);
+        self.taken(removed)
     }
 
     /// Takes out the waiting message with this key, if there is one: a newer value supersedes it.
     pub(crate) fn remove(&mut self, key: u64) -> Option<Waiting> {
-        let waiting = self.waiting.as_mut()?;
-        let index = waiting.iter().position(|(other, _)| *other == Some(key))?;
-        let (_, message) = waiting.remove(index)?;
-        Some(self.taken(message))
+        let queue = self.queue.as_mut()?;
+        let index = queue.entries.iter().position(|(other, _)| *other == Some(key))?;
+        let removed = queue.remove(index);
+        self.taken(removed)
     }
 
-    fn taken(&mut self, message: Waiting) -> Waiting {
-        self.bytes -= message.cost();
-        if self.waiting.as_ref().is_some_and(|waiting| waiting.is_empty()) {
-            self.waiting = None;
+    fn taken(&mut self, message: Option<Waiting>) -> Option<Waiting> {
+        self.bytes -= message.as_ref().map_or(0, Waiting::cost);
+        if self.queue.as_ref().is_some_and(|queue| queue.entries.is_empty()) {
+            self.queue = None;
         }
         message
     }
@@ -92,12 +156,13 @@ impl Backlog {
         let mut dropped = 0;
         while self.bytes + cost > cap {
             let droppable = |(_, message): &(Option<u64>, Waiting)| !matches!(message, Waiting::Frame { .. });
-            let oldest = self.waiting.as_mut().and_then(|waiting| {
-                let index = waiting.iter().position(droppable)?;
-                waiting.remove(index)
+            let oldest = self.queue.as_mut().and_then(|queue| {
+                let index = queue.entries.iter().position(droppable)?;
+                queue.remove(index)
             });
-            let Some((_, message)) = oldest else { return (dropped, false) };
-            drop(self.taken(message));
+            if self.taken(oldest).is_none() {
+                return (dropped, false);
+            }
             dropped += 1;
         }
         (dropped, true)

@@ -19,8 +19,14 @@ use crate::socket::WebSocket;
 /// [`WebSocketServerFactory::observer`](crate::WebSocketServerFactory::observer) or the method of that name of
 /// `WebSocketResource`, `WebSocketClientFactory` or [`Site`](crate::Site). Each method does nothing by default.
 ///
-/// Every call comes from the loop, none out of a [`WebSocket`]'s methods; what is sent and received is summed up and told
-/// once a turn. A panic is treated as one of the connection's own callbacks would be.
+/// Every call comes from the loop, none out of a [`WebSocket`]'s methods; what is sent and received is summed up and
+/// told once a turn. For one WebSocket `opened` comes before its protocol's `handshake_accepted` and `connection_made`,
+/// and `closed` before its `connection_lost`.
+///
+/// A panic in `traffic` is logged and ends no connection. In the other methods it is treated as one in the callback of
+/// the connection that was to follow, which is not called then: after one in `opened` or `round_trip` the connection
+/// ends with 1011, after one in `closed` the protocol gets no `connection_lost`, and after one in `handshake_failed` the
+/// peer may get no answer.
 ///
 /// ```
 /// use std::cell::Cell;
@@ -55,19 +61,21 @@ use crate::socket::WebSocket;
 /// ```
 #[allow(unused_variables)] // the defaults ignore what they are given; the names document it
 pub trait Observer {
-    /// An opening handshake did not lead to a WebSocket.
+    /// An opening handshake did not lead to a WebSocket. A client whose TCP connection did not come about had none; that
+    /// is told only to [`client_connection_failed`](twistor_reactor::ClientFactory::client_connection_failed).
     fn handshake_failed(&self, peer: &Address, why: HandshakeFailure) {}
 
-    /// A WebSocket is open.
+    /// A WebSocket is open. Its protocol's `connection_made` follows.
     fn opened(&self, socket: &WebSocket) {}
 
-    /// Messages of this turn of the loop.
+    /// Messages of this turn of the loop, of all WebSockets together.
     fn traffic(&self, traffic: &Traffic) {}
 
     /// A keepalive ping was answered, after this time.
     fn round_trip(&self, socket: &WebSocket, time: Duration) {}
 
-    /// A WebSocket that was open is over. Its totals, such as [`WebSocket::dropped`], can still be asked for.
+    /// A WebSocket that was open is over. Its protocol's `connection_lost` follows. Its totals, such as
+    /// [`WebSocket::dropped`], can still be asked for.
     fn closed(&self, socket: &WebSocket, status: &CloseStatus) {}
 }
 
@@ -98,7 +106,7 @@ pub struct Traffic {
     pub messages_received: u64,
     /// Their payloads.
     pub bytes_received: u64,
-    /// Messages handed to the transport. What waits for a slow peer is not among them yet.
+    /// Messages handed to the transport. What waits for a slow peer is not among them yet, but for pieces of a message.
     pub messages_sent: u64,
     /// Their payloads.
     pub bytes_sent: u64,

@@ -23,8 +23,8 @@ pub struct Options {
     pub open_handshake_timeout: Option<Duration>,
     /// From our Close to the end of the connection. Default 5 s; Autobahn has 1 s, ws 30 s. `None`: no limit.
     pub close_handshake_timeout: Option<Duration>,
-    /// The largest message that is taken in, in bytes, after inflation: default 1 MiB, as Python's websockets. A larger
-    /// one ends the connection with 1009.
+    /// The largest message that is taken in, in bytes, after inflation, in pieces or whole: default 1 MiB, as Python's
+    /// websockets. A larger one ends the connection with 1009.
     pub max_message: usize,
     /// The largest frame, in bytes: default 1 MiB.
     pub max_frame: usize,
@@ -34,13 +34,16 @@ pub struct Options {
     /// Silence of this length is broken with a ping: default 30 s, below the idle timeouts of common proxies (60 s).
     /// Any byte from the peer is a sign of life, and a busy connection is never pinged. `None`: no pings.
     pub ping_interval: Option<Duration>,
-    /// How long to wait for a sign of life after a ping: default 15 s. Output that the peer takes is one, too.
+    /// How long to wait for a sign of life after a ping: default 15 s. Output that the peer takes is one, too. While
+    /// reading is [paused](crate::WebSocket::pause_producing) no answer could be heard, and none is missed.
     pub ping_timeout: Duration,
-    /// How long queued output may wait without the peer taking a byte: default 15 s. `None`: no limit.
+    /// For how long the peer may take hardly any of the output that waits: in each period of this length, default 15 s,
+    /// all that waited at its beginning, or 256 bytes for each second of it. A peer that takes less is cut off. `None`:
+    /// no limit.
     pub write_timeout: Option<Duration>,
-    /// Output: above `high` (64 KiB) [`output_high`](crate::WebSocketProtocol::output_high) is called, at `low` (16 KiB)
-    /// [`output_drained`](crate::WebSocketProtocol::output_drained), and beyond `cap` (1 MiB) bytes waiting,
-    /// [`overflow`](Self::overflow) decides. Control frames are not counted.
+    /// Output: above `high` (64 KiB) [`output_high`](crate::WebSocketProtocol::output_high) is called, at `low` (16
+    /// KiB) [`output_drained`](crate::WebSocketProtocol::output_drained), and beyond `cap` (1 MiB) bytes waiting,
+    /// [`overflow`](Self::overflow) decides about messages. Control frames are sent all the same.
     pub buffer: BufferLimits,
     /// What becomes of a message that finds the output full: default [`Overflow::Close`].
     pub overflow: Overflow,
@@ -62,10 +65,10 @@ pub struct Options {
     pub max_connections: Option<usize>,
     /// Server: connections at once from one IP address. Default `None`: behind a proxy all have one.
     pub max_connections_per_address: Option<usize>,
-    /// Server: opening handshakes in progress at once; more are answered 503 with `Retry-After`. Counted are connections
-    /// from which a request is awaited and, apart, those whose answer is ([`Negotiation::Later`](crate::Negotiation)).
-    /// Default 4096: 64 MiB of unfinished heads at worst, and as many as a server accepts in a tenth of a second, so that
-    /// clients in a hurry do not meet it. `None`: no limit.
+    /// Server: opening handshakes in progress at once; more are answered 503 with `Retry-After`. Counted are
+    /// connections from which a request is awaited and, apart, those whose answer is
+    /// ([`Negotiation::Later`](crate::Negotiation)). Default 4096: 64 MiB of unfinished heads at worst, and as many as
+    /// a server accepts in a tenth of a second, so that clients in a hurry do not meet it. `None`: no limit.
     pub max_handshakes: Option<usize>,
     /// Outgoing messages longer than this many bytes are sent in fragments of it (Autobahn's autoFragmentSize).
     /// Default `None`: never.

@@ -12,8 +12,8 @@ use crate::server::WebSocketResource;
 
 type Render = Box<dyn FnMut(&Request) -> Response>;
 
-/// A node of a [`Site`](crate::Site)'s tree: `twisted.web.resource.Resource`. What it renders is given by closures, one a
-/// method; a WebSocket may be mounted on any node, the root included, beside a page or alone.
+/// A node of a [`Site`](crate::Site)'s tree: `twisted.web.resource.Resource`. What it renders is given by closures, one
+/// a method; a WebSocket may be mounted on any node, the root included, beside a page or alone.
 ///
 /// ```
 /// use twistor_websocket::{Frame, Resource, WebSocket, WebSocketProtocol, http::Response};

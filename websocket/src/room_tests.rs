@@ -268,42 +268,23 @@ fn a_room_may_be_used_in_every_callback_under_any_borrow() {
     assert_eq!((got.matches("lost").count(), got.matches("aborted").count()), (2, 2));
 }
 
-/// What may happen in a turn: to a room of three, and to a client of ten.
+/// What may happen in a turn, to a room of three and a client of ten.
 #[derive(Debug, Clone)]
 enum Step {
-    Broadcast {
-        room: usize,
-        length: usize,
-    },
-    Except {
-        room: usize,
-        client: usize,
-    },
-    Send {
-        client: usize,
-    },
-    Prepared {
-        client: usize,
-    },
-    Ping {
-        client: usize,
-    },
-    Join {
-        room: usize,
-        client: usize,
-    },
-    Leave {
-        room: usize,
-        client: usize,
-    },
-    Close {
-        client: usize,
-    },
+    /// With the length of the message.
+    Broadcast(usize, usize),
+    Except(usize, usize),
+    Join(usize, usize),
+    Leave(usize, usize),
+    Send(usize),
+    Prepared(usize),
+    Ping(usize),
+    /// The begin of a message in pieces, or one more piece.
+    Piece(usize),
+    End(usize),
+    Close(usize),
     /// The peer's window, which is what makes messages wait.
-    Room {
-        client: usize,
-        bytes: usize,
-    },
+    Window(usize, usize),
     Turn,
 }
 
@@ -311,15 +292,17 @@ fn step() -> impl Strategy<Value = Step> {
     let (room, client) = (0..3_usize, 0..10_usize);
     let length = prop_oneof![9 => 1..200_usize, 1 => 4000..9000_usize];
     prop_oneof![
-        8 => (room.clone(), length).prop_map(|(room, length)| Step::Broadcast { room, length }),
-        3 => (room.clone(), client.clone()).prop_map(|(room, client)| Step::Except { room, client }),
-        3 => client.clone().prop_map(|client| Step::Send { client }),
-        2 => client.clone().prop_map(|client| Step::Prepared { client }),
-        1 => client.clone().prop_map(|client| Step::Ping { client }),
-        2 => (room.clone(), client.clone()).prop_map(|(room, client)| Step::Join { room, client }),
-        2 => (room, client.clone()).prop_map(|(room, client)| Step::Leave { room, client }),
-        1 => client.clone().prop_map(|client| Step::Close { client }),
-        2 => (client, 0..2000_usize).prop_map(|(client, bytes)| Step::Room { client, bytes }),
+        8 => (room.clone(), length).prop_map(|(room, length)| Step::Broadcast(room, length)),
+        3 => (room.clone(), client.clone()).prop_map(|(room, client)| Step::Except(room, client)),
+        3 => client.clone().prop_map(Step::Send),
+        2 => client.clone().prop_map(Step::Prepared),
+        1 => client.clone().prop_map(Step::Ping),
+        2 => client.clone().prop_map(Step::Piece),
+        2 => client.clone().prop_map(Step::End),
+        2 => (room.clone(), client.clone()).prop_map(|(room, client)| Step::Join(room, client)),
+        2 => (room, client.clone()).prop_map(|(room, client)| Step::Leave(room, client)),
+        1 => client.clone().prop_map(Step::Close),
+        2 => (client, 0..2000_usize).prop_map(|(client, bytes)| Step::Window(client, bytes)),
         3 => Just(Step::Turn),
     ]
 }
@@ -343,40 +326,68 @@ proptest! {
             }
         }
         let mut open = [true; 10];
+        // a message in pieces, and how many came before it: others come behind it
+        let mut pieces: [Option<(usize, String)>; 10] = Default::default();
         for (number, step) in steps.iter().enumerate() {
             let note = number.to_string();
             match *step {
-                Step::Broadcast { room, length } => {
+                Step::Broadcast(room, length) => {
                     let payload = note.repeat(length / note.len() + 1);
                     rooms[room].broadcast(&payload);
                     let to = (0..10).filter(|&client| members[room][client] && open[client]);
                     to.for_each(|client| want[client].push(payload.clone()));
                 }
-                Step::Except { room, client } => {
+                Step::Except(room, client) => {
                     rooms[room].broadcast_except(&clients[client].1, &note);
                     let to = (0..10).filter(|&other| other != client && members[room][other] && open[other]);
                     to.for_each(|client| want[client].push(note.clone()));
                 }
-                Step::Send { client } => clients[client].1.send_text(&note),
-                Step::Prepared { client } => clients[client].1.send_prepared(&PreparedMessage::new(&note)),
-                Step::Ping { client } => clients[client].1.ping(b"?").unwrap(),
-                Step::Join { room, client } => {
+                Step::Send(client) => clients[client].1.send_text(&note),
+                Step::Prepared(client) => clients[client].1.send_prepared(&PreparedMessage::new(&note)),
+                Step::Ping(client) => clients[client].1.ping(b"?").unwrap(),
+                Step::Piece(client) if open[client] => {
+                    let socket = &clients[client].1;
+                    let (_, text) = pieces[client].get_or_insert_with(|| {
+                        socket.begin_message(false).unwrap();
+                        (want[client].len(), String::new())
+                    });
+                    socket.send_piece(note.as_bytes()).unwrap();
+                    text.push_str(&note);
+                }
+                Step::End(client) if open[client] => {
+                    if let Some((place, text)) = pieces[client].take() {
+                        clients[client].1.end_message(b"").unwrap();
+                        want[client].insert(place, text);
+                    }
+                }
+                Step::Piece(_) | Step::End(_) => {}
+                Step::Join(room, client) => {
                     rooms[room].join(&clients[client].1);
                     members[room][client] |= open[client];
                 }
-                Step::Leave { room, client } => {
+                Step::Leave(room, client) => {
                     rooms[room].leave(&clients[client].1);
                     members[room][client] = false;
                 }
-                Step::Close { client } => {
+                Step::Close(client) => {
                     clients[client].1.close();
                     open[client] = false;
+                    // what is behind an unfinished message is dropped
+                    if let Some((place, _)) = pieces[client].take() {
+                        want[client].truncate(place);
+                    }
                 }
-                Step::Room { client, bytes } => clients[client].0.set_room(bytes),
+                Step::Window(client, bytes) => clients[client].0.set_room(bytes),
                 Step::Turn => lobby.reactor.settle(),
             }
-            if let Step::Send { client } | Step::Prepared { client } = *step {
+            if let Step::Send(client) | Step::Prepared(client) = *step {
                 want[client].extend(open[client].then_some(note));
+            }
+        }
+        for (client, unfinished) in pieces.iter_mut().enumerate() {
+            if let Some((place, text)) = unfinished.take() {
+                clients[client].1.end_message(b"").unwrap();
+                want[client].insert(place, text);
             }
         }
         for _ in 0..3 {
@@ -392,16 +403,20 @@ proptest! {
     }
 }
 
-/// The texts among these frames, which are whole.
+/// The messages in these frames, texts that are not empty.
 fn messages(mut wire: &[u8]) -> Vec<String> {
-    let mut messages = Vec::new();
+    let (mut messages, mut message) = (Vec::new(), Vec::new());
     while let [first, length, rest @ ..] = wire {
         let (length, rest) = match *length {
             126 => (usize::from(rest[0]) << 8 | usize::from(rest[1]), &rest[2..]),
             length => (length.into(), rest),
         };
-        if *first == 0x81 {
-            messages.push(String::from_utf8(rest[..length].to_vec()).expect("text"));
+        if first & 8 == 0 {
+            assert_eq!(first & 1 == 0, !message.is_empty(), "a new message amid another, or a continuation of none");
+            message.extend_from_slice(&rest[..length]);
+        }
+        if first & 0x88 == 0x80 {
+            messages.push(String::from_utf8(std::mem::take(&mut message)).expect("text"));
         }
         wire = &rest[length..];
     }

@@ -146,7 +146,10 @@ impl WebSocket {
     /// Whether a message cannot be handed to the transport now.
     fn must_wait(&self) -> bool {
         self.catch_up();
-        self.socket().transport.buffered() > self.socket().high || !self.socket().backlog.borrow().is_empty()
+        let socket = self.socket();
+        socket.transport.buffered() > socket.high
+            || !socket.backlog.borrow().is_empty()
+            || socket.unfinished.get().is_some()
     }
 
     fn wait(&self, key: Option<u64>, length: usize, waiting: impl FnOnce() -> Waiting) {
@@ -168,7 +171,11 @@ impl WebSocket {
                 return;
             }
         }
-        backlog.push(key, waiting());
+        match socket.unfinished.get() {
+            None => backlog.push(key, waiting()),
+            // RFC 6455, 5.4: fragments of one message MUST NOT be interleaved with another's
+            Some(_) => backlog.hold(key, waiting()),
+        }
         socket.plain.set(false);
     }
 
@@ -179,12 +186,7 @@ impl WebSocket {
             let next = socket.backlog.borrow_mut().pop();
             match next {
                 Some(Waiting::Prepared(message)) => self.write_prepared(&message),
-                Some(Waiting::Frame { fin, opcode, payload }) => {
-                    if opcode != OpCode::Close {
-                        self.count_sent(u64::from(fin), payload.len());
-                    }
-                    self.write_frame(fin, false, opcode, &payload);
-                }
+                Some(Waiting::Frame { fin, opcode, payload }) => self.write_frame(fin, false, opcode, &payload),
                 Some(Waiting::Message { opcode, payload, compress }) => {
                     self.write_message(Message { opcode, payload: &payload }, compress);
                 }
@@ -206,12 +208,27 @@ impl WebSocket {
         if payload.len() <= size {
             return self.write_frame(true, smaller, message.opcode, payload);
         }
-        let count = payload.len().div_ceil(size);
-        for (index, piece) in payload.chunks(size).enumerate() {
-            let opcode = if index == 0 { message.opcode } else { OpCode::Continuation };
-            // RFC 7692, 6.1: RSV1 is set on the first fragment only
-            self.write_frame(index + 1 == count, smaller && index == 0, opcode, piece);
+        let (first, mut rest) = payload.split_at(size);
+        // RFC 7692, 6.1: RSV1 is set on the first fragment only
+        self.write_frame(false, smaller, message.opcode, first);
+        let socket = self.socket();
+        while !rest.is_empty() && socket.transport.buffered() <= socket.high {
+            let (piece, later) = rest.split_at(size.min(rest.len()));
+            rest = later;
+            self.write_frame(rest.is_empty(), false, OpCode::Continuation, piece);
         }
+        if rest.is_empty() {
+            return;
+        }
+        // what waits here and not in the transport can be overtaken by a ping
+        let count = rest.len().div_ceil(size);
+        let frames = rest.chunks(size).enumerate().map(|(index, piece)| Waiting::Frame {
+            fin: index + 1 == count,
+            opcode: OpCode::Continuation,
+            payload: Bytes::copy_from_slice(piece),
+        });
+        socket.backlog.borrow_mut().prepend(frames);
+        socket.plain.set(false);
     }
 
     #[inline]
@@ -243,7 +260,8 @@ impl WebSocket {
     }
 
     /// Begins a message that is sent in pieces, each a frame: `send_piece` any number of times, `end_message` last. Other
-    /// messages wait until then at your peril: only control frames may come between.
+    /// messages, those of rooms too, wait until then, as [`Options::buffer`](crate::Options::buffer) and `overflow` say;
+    /// a close does not, and they are dropped. Pings and pongs go between the pieces.
     ///
     /// # Errors
     /// [`MessageUnfinished`] when another one was begun.
@@ -251,7 +269,9 @@ impl WebSocket {
         if self.socket().unfinished.get().is_some() {
             return Err(MessageUnfinished::AlreadyBegun);
         }
+        self.catch_up();
         self.socket().unfinished.set(Some(if is_binary { OpCode::Binary } else { OpCode::Text }));
+        self.socket().plain.set(false);
         Ok(())
     }
 
@@ -270,6 +290,8 @@ impl WebSocket {
     pub fn end_message(&self, payload: &[u8]) -> Result<(), MessageUnfinished> {
         self.write_piece(true, payload)?;
         self.socket().unfinished.set(None);
+        self.socket().backlog.borrow_mut().release();
+        self.feed();
         Ok(())
     }
 
@@ -279,20 +301,20 @@ impl WebSocket {
         if self.socket().state.get() != WebSocketState::Open {
             return Ok(());
         }
-        if !self.must_wait() {
-            self.count_sent(u64::from(fin), payload.len());
+        self.count_sent(u64::from(fin), payload.len());
+        let socket = self.socket();
+        if socket.transport.buffered() <= socket.high && !socket.backlog.borrow().is_ready() {
             self.write_frame(fin, false, opcode, payload);
             return Ok(());
         }
-        let room = self.socket().options.buffer.cap.saturating_sub(self.buffered());
+        let room = socket.options.buffer.cap.saturating_sub(self.buffered());
         if cost(payload.len()) > room {
             // a message that has begun can only be finished or ended with its connection
             self.overflowed();
             return Ok(());
         }
         let payload = Bytes::copy_from_slice(payload);
-        self.socket().backlog.borrow_mut().push(None, Waiting::Frame { fin, opcode, payload });
-        self.socket().plain.set(false);
+        socket.backlog.borrow_mut().push_piece(Waiting::Frame { fin, opcode, payload });
         Ok(())
     }
 

@@ -149,10 +149,22 @@ impl WebSocket {
         let pending = socket.pending.take();
         let nothing_pending = pending.is_none();
         socket.pending.set(pending);
-        simple && nothing_pending && self.is_open() && socket.compressor.is_none() && socket.backlog.borrow().is_empty()
+        let whole = socket.unfinished.get().is_none();
+        simple
+            && nothing_pending
+            && whole
+            && self.is_open()
+            && socket.compressor.is_none()
+            && socket.backlog.borrow().is_empty()
     }
 
     pub(crate) fn count_dropped(&self, messages: u64) {
+        if messages == 0 {
+            return;
+        }
+        if self.0.dropped.get() == 0 {
+            log::debug!("{}: does not keep up: messages are dropped", self.peer());
+        }
         self.0.dropped.set(self.0.dropped.get() + messages);
         self.count(|traffic| traffic.messages_dropped += messages);
     }
@@ -191,13 +203,15 @@ impl WebSocket {
             return Ok(());
         }
         self.begin_close(Some(code));
-        let mut backlog = self.0.backlog.borrow_mut();
-        if backlog.is_empty() {
-            drop(backlog);
+        // a message in pieces will not be finished, and nothing can follow it
+        let held = self.0.backlog.borrow_mut().drop_held();
+        self.count_dropped(held);
+        if self.0.backlog.borrow().is_empty() {
             self.write_close(payload.as_bytes());
         } else {
             let payload = Bytes::copy_from_slice(payload.as_bytes());
-            backlog.push(None, Waiting::Frame { fin: true, opcode: OpCode::Close, payload });
+            let close = Waiting::Frame { fin: true, opcode: OpCode::Close, payload };
+            self.0.backlog.borrow_mut().push(None, close);
         }
         Ok(())
     }

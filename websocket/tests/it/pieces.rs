@@ -1,6 +1,6 @@
 //! Messages in pieces, received and sent, and pauses in the middle of them.
 
-use twistor_websocket::{Frame, Options, Piece};
+use twistor_websocket::{Frame, Options, Overflow, Piece, PreparedMessage, Room};
 
 use crate::support::{Event, Recorder, Server, binary, close, continuation, ping, text};
 
@@ -149,4 +149,92 @@ fn pieces_out_of_order_are_errors() {
     assert_eq!(socket.end_message(b"a"), Err(NotBegun));
     server.reactor.settle();
     assert_eq!(peer.lines(), ["text a"]);
+}
+
+/// RFC 6455, 5.4: other messages, by whatever way they are sent, do not come between the pieces of one.
+#[test]
+fn other_messages_wait_for_the_end_of_one_in_pieces() {
+    let server = Server::new();
+    let peer = server.open();
+    let (socket, room) = (server.log.socket(0), Room::new());
+    room.join(&socket);
+    room.broadcast("room before");
+    socket.begin_message(false).unwrap();
+    socket.send_text("text");
+    socket.send_piece(b"one, ").unwrap();
+    room.broadcast("room");
+    socket.send_prepared(&PreparedMessage::new("prepared"));
+    socket.send_latest(1, "old");
+    socket.send_latest(1, "new");
+    socket.ping(b"now").unwrap();
+    server.reactor.settle();
+    assert_eq!(peer.lines(), ["text room before", "fragment of text one, ", "ping now"]);
+    assert_eq!((socket.buffered() > 0, socket.dropped()), (true, 1));
+    socket.end_message(b"two").unwrap();
+    socket.send_text("after");
+    server.reactor.settle();
+    assert_eq!(peer.lines(), ["continuation two", "text text", "text room", "text prepared", "text new", "text after"]);
+    assert_eq!(socket.buffered(), 0);
+}
+
+#[test]
+fn pieces_go_before_what_waits_for_their_end_when_the_peer_is_slow_too() {
+    let server = Server::new();
+    let peer = server.open();
+    peer.set_room(0);
+    let socket = server.log.socket(0);
+    socket.send_binary(&[0; 70_000]);
+    socket.send_text("waits already");
+    socket.begin_message(false).unwrap();
+    socket.send_piece(b"1").unwrap();
+    socket.send_text("held");
+    socket.send_piece(b"2").unwrap();
+    peer.set_room(usize::MAX);
+    server.reactor.settle();
+    assert_eq!(peer.lines()[1..], ["text waits already", "fragment of text 1", "fragment of continuation 2"]);
+    peer.set_room(0);
+    socket.send_piece(&[b'3'; 70_000]).unwrap();
+    socket.send_piece(b"4").unwrap();
+    socket.end_message(b"5").unwrap();
+    socket.send_text("last");
+    peer.set_room(usize::MAX);
+    server.reactor.settle();
+    assert_eq!(peer.lines()[1..], ["fragment of continuation 4", "continuation 5", "text held", "text last"]);
+}
+
+#[test]
+fn what_waits_behind_pieces_is_bounded_and_dropped_by_a_close() {
+    let options = Options { overflow: Overflow::DropNewest, ..Options::default() };
+    let server = Server::with(options, |mould| mould);
+    let peer = server.open();
+    let socket = server.log.socket(0);
+    socket.begin_message(true).unwrap();
+    (0..30).for_each(|_| socket.send_binary(&[1; 50_000]));
+    assert!(socket.buffered() <= 1 << 20 && socket.dropped() > 0);
+    socket.close();
+    server.reactor.settle();
+    assert_eq!((peer.lines(), socket.dropped()), (vec!["close 1000".to_owned()], 30));
+    assert_eq!(socket.end_message(b""), Ok(()));
+    server.reactor.settle();
+    assert!(peer.got().is_empty());
+}
+
+/// T43
+#[test]
+fn a_ping_goes_between_the_fragments_of_a_large_message() {
+    let server = Server::with(Options { auto_fragment: Some(10_000), ..Options::default() }, |mould| mould);
+    let peer = server.open();
+    peer.set_room(0);
+    let socket = server.log.socket(0);
+    socket.send_binary(&vec![1; 500_000]);
+    socket.send_text("next");
+    socket.ping(b"now").unwrap();
+    peer.set_room(usize::MAX);
+    server.reactor.settle();
+    let got = peer.got();
+    let ping = got.iter().position(|frame| frame.opcode == 9).expect("a ping");
+    assert!(ping < 10, "{ping} frames came before the ping");
+    assert_eq!(got.iter().map(|frame| frame.payload.len()).sum::<usize>(), 500_000 + 4 + 3);
+    assert_eq!((got.len(), got[51].to_string()), (52, "text next".to_owned()));
+    assert!(got[..50].iter().all(|frame| frame.opcode == 9 || !frame.fin));
 }
