@@ -55,6 +55,8 @@ pub struct CloseStatus {
     pub reason: String,
     /// Who began.
     pub initiator: Initiator,
+    /// The code of our own Close, 1005 if it had none; `None`: we sent none.
+    pub sent: Option<u16>,
 }
 
 impl fmt::Display for CloseStatus {

@@ -21,6 +21,8 @@ pub(crate) struct End {
     received: Option<(u16, String)>,
     initiator: Option<Initiator>,
     failure: Option<Failure>,
+    /// The peer did not answer our Close in time.
+    pub(crate) timed_out: bool,
 }
 
 /// Ends a connection after what is queued, leaving the peer time to read it.
@@ -41,6 +43,7 @@ impl WebSocket {
     /// Our Close comes first.
     pub(crate) fn begin_close(&self, code: Option<u16>) {
         self.set_state(WebSocketState::Closing);
+        log::debug!("{}: closing with {}", self.peer(), code.unwrap_or(close_code::NO_STATUS));
         let mut end = self.end();
         end.sent = code;
         end.initiator = Some(Initiator::Local);
@@ -49,12 +52,20 @@ impl WebSocket {
         self.limit_close();
     }
 
+    /// Whether the peer did not answer our Close in time.
+    pub(crate) fn has_timed_out(&self) -> bool {
+        self.socket().end.borrow().as_ref().is_some_and(|end| end.timed_out)
+    }
+
     fn limit_close(&self) {
         let socket = self.socket();
         let Some(timeout) = socket.options.close_handshake_timeout else { return };
         let this = self.clone();
         let timer = self.reactor().call_later(timeout, move || {
-            this.end().failure = Some(Failure::new(LimitExceeded::CloseTimeout));
+            let mut end = this.end();
+            end.failure = Some(Failure::new(LimitExceeded::CloseTimeout));
+            end.timed_out = true;
+            drop(end);
             this.abort_with(Failure::new(LimitExceeded::CloseTimeout));
         });
         self.set_deadline(timer);
@@ -155,14 +166,15 @@ impl WebSocket {
         let mut end = self.end();
         let failure = end.failure.take();
         let initiator = end.initiator.unwrap_or(Initiator::Network);
+        let sent = end.sent;
         let status = match (end.received.take(), &failure) {
-            (Some((code, reason)), None) => CloseStatus { was_clean: true, code, reason, initiator },
+            (Some((code, reason)), None) => CloseStatus { was_clean: true, code, reason, initiator, sent },
             (_, Some(failure)) => {
                 let code = end.sent.unwrap_or(close_code::ABNORMAL);
-                CloseStatus { was_clean: false, code, reason: failure.to_string(), initiator }
+                CloseStatus { was_clean: false, code, reason: failure.to_string(), initiator, sent }
             }
             (None, None) => {
-                CloseStatus { was_clean: false, code: close_code::ABNORMAL, reason: unclean(reason), initiator }
+                CloseStatus { was_clean: false, code: close_code::ABNORMAL, reason: unclean(reason), initiator, sent }
             }
         };
         end.status = Some(status.clone());

@@ -20,11 +20,37 @@ pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The reason in the Close of a shutdown.
 pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
 
+/// Connections by address.
+#[derive(Default)]
+pub(crate) struct Tally(HashMap<IpAddr, usize>);
+
+impl Tally {
+    /// Counts one more, unless there are as many as may be.
+    pub(crate) fn add(&mut self, address: IpAddr, most: usize) -> bool {
+        let here = self.0.entry(address).or_default();
+        let fits = *here < most;
+        *here += usize::from(fits);
+        if *here == 0 {
+            self.0.remove(&address);
+        }
+        fits
+    }
+
+    pub(crate) fn remove(&mut self, address: IpAddr) {
+        if let Some(here) = self.0.get_mut(&address) {
+            *here -= 1;
+            if *here == 0 {
+                self.0.remove(&address);
+            }
+        }
+    }
+}
+
 /// All connections of one resource, those in the handshake included.
 #[derive(Default)]
 pub(crate) struct Connections {
     places: RefCell<Slab<Place>>,
-    by_address: RefCell<HashMap<IpAddr, usize>>,
+    by_address: RefCell<Tally>,
     undecided: Cell<usize>,
     pub(crate) closing: Cell<bool>,
     pub(crate) accepted: Cell<u64>,
@@ -61,19 +87,20 @@ impl Connections {
         transport: &Transport,
         options: &Options,
     ) -> Result<Membership, HandshakeFailure> {
-        // counted by address only where that is limited: the map costs memory for each address
-        let address = options.max_connections_per_address.and_then(|_| transport.peer().ip());
-        let here = address.map_or(0, |address| self.by_address.borrow().get(&address).copied().unwrap_or(0));
-        let full = options.max_connections.is_some_and(|most| self.count() >= most)
-            || options.max_connections_per_address.is_some_and(|most| here >= most)
-            || options.max_handshakes.is_some_and(|most| self.undecided.get() >= most);
-        if full || self.closing.get() {
+        if self.closing.get() {
             self.refused.set(self.refused.get() + 1);
-            return Err(if full { HandshakeFailure::Busy } else { HandshakeFailure::ShuttingDown });
+            return Err(HandshakeFailure::ShuttingDown);
         }
-        if let Some(address) = address {
-            *self.by_address.borrow_mut().entry(address).or_default() += 1;
+        let full = options.max_connections.is_some_and(|most| self.count() >= most)
+            || options.max_handshakes.is_some_and(|most| self.undecided.get() >= most);
+        // counted by address only where that is limited: it costs memory for each address
+        let limited = options.max_connections_per_address.zip(transport.peer().ip()).filter(|_| !full);
+        let full = full || limited.is_some_and(|(most, address)| !self.by_address.borrow_mut().add(address, most));
+        if full {
+            self.refused.set(self.refused.get() + 1);
+            return Err(HandshakeFailure::Busy);
         }
+        let address = limited.map(|(_, address)| address);
         let key = self.places.borrow_mut().insert(Place::New);
         Ok(Membership { connections: self.clone(), key, address: address.map(Box::new) })
     }
@@ -141,13 +168,7 @@ impl Drop for Membership {
         removed.iter().for_each(|place| self.connections.leave(place));
         drop(removed);
         if let Some(address) = self.address.take() {
-            let mut by_address = self.connections.by_address.borrow_mut();
-            if let Some(count) = by_address.get_mut(&*address) {
-                *count -= 1;
-                if *count == 0 {
-                    by_address.remove(&*address);
-                }
-            }
+            self.connections.by_address.borrow_mut().remove(*address);
         }
         if self.connections.count() == 0 {
             let on_empty = self.connections.on_empty.take();

@@ -29,7 +29,7 @@ impl<P: WebSocketProtocol> Opening<P> {
     /// Answers 101, and makes the connection a WebSocket.
     pub(crate) fn accept(self, transport: &Transport, accept: Accept, early: &[u8]) -> Result<(), Refused> {
         if self.membership.is_closing() {
-            return Err((HandshakeFailure::ShuttingDown, busy()));
+            return Err((HandshakeFailure::ShuttingDown, busy(HandshakeFailure::ShuttingDown)));
         }
         let options = &self.endpoint.options;
         let offered = |name: &String| self.upgrade.protocols.contains(name);
@@ -41,6 +41,7 @@ impl<P: WebSocketProtocol> Opening<P> {
         let (agreed, extensions): (Option<Agreed>, Option<String>) = options
             .compression
             .as_ref()
+            .filter(|_| !accept.decline_compression)
             .and_then(|deflate| accept_offer(self.upgrade.extensions.iter().map(String::as_str), deflate))
             .unzip();
         let mut out = Vec::new();
@@ -106,6 +107,7 @@ impl<P: WebSocketProtocol> Pending<P> {
     }
 
     fn refuse(&mut self, transport: &Transport, (why, answer): &Refused) {
+        log::debug!("{}: {}", transport.peer(), answer.status_code());
         self.endpoint.failed(transport, *why);
         let mut out = Vec::new();
         answer.encode(&mut out, false, false);

@@ -1,6 +1,6 @@
 //! Messages, as they are received and sent.
 
-use std::cell::OnceCell;
+use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
@@ -135,16 +135,19 @@ struct Prepared {
     /// A server's frame: header and payload, unmasked.
     frame: Bytes,
     header: usize,
-    /// The same, compressed without context takeover, with its window bits and level; `None` inside: not worth it.
-    deflated: OnceCell<((u8, u8), Option<Bytes>)>,
+    /// The same, compressed without context takeover.
+    deflated: RefCell<Vec<Variant>>,
 }
+
+/// A compressed frame, by its window bits and level; `None`: it is not worth it.
+type Variant = ((u8, u8), Option<Bytes>);
 
 impl PreparedMessage {
     /// Encodes a message.
     pub fn new(message: impl AsMessage) -> Self {
         let Message { opcode, payload } = message.as_message();
         let (frame, header) = server_frame(opcode, false, payload);
-        Self(Rc::new(Prepared { opcode, frame, header, deflated: OnceCell::new() }))
+        Self(Rc::new(Prepared { opcode, frame, header, deflated: RefCell::default() }))
     }
 
     /// What it says.
@@ -160,17 +163,21 @@ impl PreparedMessage {
         &self.0.frame
     }
 
-    /// The compressed frame for a server's connection without context takeover; `None` if this message must be (or had
-    /// better be) sent another way.
-    pub(crate) fn deflated(&self, agreed: &Agreed) -> Option<Bytes> {
+    /// The frame for a server's connection that compresses without context takeover: compressed once for each window size
+    /// and level, of which there are few; the plain frame if that is not larger.
+    pub(crate) fn deflated(&self, agreed: &Agreed) -> Bytes {
         let key = (agreed.server_max_window_bits, agreed.level);
-        let (made_for, frame) = self.0.deflated.get_or_init(|| {
+        let mut variants = self.0.deflated.borrow_mut();
+        let found = variants.iter().find(|(made_for, _)| *made_for == key);
+        let frame = found.map(|(_, frame)| frame.clone()).unwrap_or_else(|| {
             let mut compressed = Vec::new();
             let mut deflater = Deflater::new(agreed, Role::Server, &Contexts::of_thread());
             let smaller = deflater.compress(self.payload(), &mut compressed);
-            (key, smaller.then(|| server_frame(self.0.opcode, true, &compressed).0))
+            let frame = smaller.then(|| server_frame(self.0.opcode, true, &compressed).0);
+            variants.push((key, frame.clone()));
+            frame
         });
-        if *made_for == key { frame.clone() } else { None }
+        frame.unwrap_or_else(|| self.0.frame.clone())
     }
 }
 

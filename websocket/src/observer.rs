@@ -25,8 +25,8 @@ use crate::socket::WebSocket;
 ///
 /// A panic in `traffic` is logged and ends no connection. In the other methods it is treated as one in the callback of
 /// the connection that was to follow, which is not called then: after one in `opened` or `round_trip` the connection
-/// ends with 1011, after one in `closed` the protocol gets no `connection_lost`, and after one in `handshake_failed` the
-/// peer may get no answer.
+/// ends with 1011, after one in `closed` the protocol gets no `connection_lost`, and after one in `handshake_failed`
+/// the peer may get no answer.
 ///
 /// ```
 /// use std::cell::Cell;
@@ -61,8 +61,8 @@ use crate::socket::WebSocket;
 /// ```
 #[allow(unused_variables)] // the defaults ignore what they are given; the names document it
 pub trait Observer {
-    /// An opening handshake did not lead to a WebSocket. A client whose TCP connection did not come about had none; that
-    /// is told only to [`client_connection_failed`](twistor_reactor::ClientFactory::client_connection_failed).
+    /// An opening handshake did not lead to a WebSocket. A client whose TCP connection did not come about had none;
+    /// that is told only to [`client_connection_failed`](twistor_reactor::ClientFactory::client_connection_failed).
     fn handshake_failed(&self, peer: &Address, why: HandshakeFailure) {}
 
     /// A WebSocket is open. Its protocol's `connection_made` follows.

@@ -41,6 +41,9 @@ pub struct Options {
     /// all that waited at its beginning, or 256 bytes for each second of it. A peer that takes less is cut off. `None`:
     /// no limit.
     pub write_timeout: Option<Duration>,
+    /// Whether connections that are not silent are pinged, too, every `ping_interval`: for the round-trip time of the busy
+    /// ones. Default no: a ping and a pong each for a number that nobody may look at.
+    pub ping_when_busy: bool,
     /// Output: above `high` (64 KiB) [`output_high`](crate::WebSocketProtocol::output_high) is called, at `low` (16
     /// KiB) [`output_drained`](crate::WebSocketProtocol::output_drained), and beyond `cap` (1 MiB) bytes waiting,
     /// [`overflow`](Self::overflow) decides about messages. Control frames are sent all the same.
@@ -87,6 +90,7 @@ impl Default for Options {
             max_fragments: limits.max_fragments,
             ping_interval: Some(Duration::from_secs(30)),
             ping_timeout: Duration::from_secs(15),
+            ping_when_busy: false,
             write_timeout: Some(Duration::from_secs(15)),
             buffer: BufferLimits { high: 64 * 1024, low: 16 * 1024, cap: 1024 * 1024 },
             overflow: Overflow::Close,

@@ -132,12 +132,15 @@ pub struct Accept {
     pub protocol: Option<String>,
     /// Further header fields, such as cookies.
     pub headers: HeaderMap,
+    /// Declines permessage-deflate, though [`Options::compression`](crate::Options) would accept it: for this connection
+    /// alone, by its path or its user. Default no.
+    pub decline_compression: bool,
 }
 
 impl Accept {
     /// With a subprotocol.
     pub fn protocol(name: impl Into<String>) -> Self {
-        Self { protocol: Some(name.into()), headers: HeaderMap::new() }
+        Self { protocol: Some(name.into()), ..Self::default() }
     }
 }
 

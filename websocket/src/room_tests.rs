@@ -416,7 +416,7 @@ fn messages(mut wire: &[u8]) -> Vec<String> {
             message.extend_from_slice(&rest[..length]);
         }
         if first & 0x88 == 0x80 {
-            messages.push(String::from_utf8(std::mem::take(&mut message)).expect("text"));
+            messages.push(String::from_utf8(mem::take(&mut message)).expect("text"));
         }
         wire = &rest[length..];
     }

@@ -85,7 +85,9 @@ impl WebSocket {
         let shared = match &socket.compressor {
             _ if socket.role == Role::Client || socket.options.auto_fragment.is_some() => None,
             None => Some(message.frame().clone()),
-            Some(compressor) if compressor.agreed.server_no_context_takeover => message.deflated(&compressor.agreed),
+            Some(compressor) if compressor.agreed.server_no_context_takeover => {
+                Some(message.deflated(&compressor.agreed))
+            }
             Some(_) => None,
         };
         match shared {

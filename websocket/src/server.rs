@@ -134,7 +134,7 @@ impl<F: Factory<Protocol: WebSocketProtocol>> Server<F> {
         if !options.origins.check(request) {
             return Err((HandshakeFailure::Origin, OriginPolicy::refusal(request)));
         }
-        let membership = self.endpoint.connections.admit(transport, options).map_err(|why| (why, busy()))?;
+        let membership = self.endpoint.connections.admit(transport, options).map_err(|why| (why, busy(why)))?;
         let built = self.factory.borrow_mut().build_protocol(transport.peer());
         let mut protocol =
             built.ok_or_else(|| refused(Response::error(StatusCode::FORBIDDEN, "this connection is refused")))?;
@@ -188,8 +188,11 @@ fn may_be_frame(early: &[u8]) -> bool {
 }
 
 /// 503, and when to come again.
-pub(crate) fn busy() -> Response {
-    let text = "expected fewer connections, but as many as are served are open";
+pub(crate) fn busy(why: HandshakeFailure) -> Response {
+    let text = match why {
+        HandshakeFailure::ShuttingDown => "the server is shutting down",
+        _ => "expected fewer connections, but as many as are served are open",
+    };
     let seconds = HeaderValue::from(RETRY_AFTER.as_secs());
     Response::error(StatusCode::SERVICE_UNAVAILABLE, text).with_header((header::RETRY_AFTER, seconds))
 }
@@ -231,6 +234,7 @@ impl WebSocketServerFactory {
         let mut site_options = SiteOptions {
             request_timeout: options.open_handshake_timeout,
             max_requests: options.max_handshakes,
+            max_requests_per_address: options.max_connections_per_address,
             ..SiteOptions::default()
         };
         site_options.limits.head = options.head.clone();

@@ -1,5 +1,6 @@
 //! `ServerHandle`: all connections of a server at once.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use twistor_reactor::{Deferred, Reactor, Transport};
 
 use crate::closed::close_code;
 use crate::connections::{Connections, SHUTTING_DOWN};
+use crate::observer::HandshakeFailure;
 use crate::server::busy;
 use crate::socket::WebSocket;
 
@@ -38,7 +40,8 @@ impl ServerHandle {
         self.connections.accepted.get()
     }
 
-    /// Handshakes refused so far because as many connections as are served were open.
+    /// Handshakes refused so far because as many connections or handshakes as are served were there, or because of a
+    /// shutdown.
     pub fn refused(&self) -> u64 {
         self.connections.refused.get()
     }
@@ -48,24 +51,42 @@ impl ServerHandle {
         self.sockets().iter().map(WebSocket::buffered).sum()
     }
 
-    /// Shuts down gracefully: handshakes are answered 503, those in progress and new ones, every WebSocket gets a Close 1001 after what is queued for it,
-    /// and whoever has not left at the deadline is cut off. The Deferred fires when all are gone, with the peers
-    /// that had to be cut off. The listening port is the caller's to stop.
+    /// Shuts down gracefully: every WebSocket gets a Close 1001 after what is queued for it, handshakes that wait for the
+    /// application and new ones are answered 503, and whoever has not left at the deadline is cut off. The Deferred fires
+    /// when all are gone, with the peers that had to be cut off, at the deadline or because they did not answer the Close
+    /// within [`Options::close_handshake_timeout`](crate::Options::close_handshake_timeout). The listening port is the
+    /// caller's to stop, before.
     ///
-    /// `stagger` spreads the Closes over that time, so that not all clients reconnect elsewhere at once.
+    /// `stagger` spreads the Closes over that time, at most until the deadline, so that not all clients reconnect elsewhere
+    /// at once.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use twistor_reactor::{ListeningPort, Phase, Reactor, SystemEvent};
+    /// use twistor_websocket::ServerHandle;
+    ///
+    /// fn say_goodbye(reactor: &Reactor, port: ListeningPort, server: ServerHandle) {
+    ///     reactor.add_system_event_trigger(Phase::Before, SystemEvent::Shutdown, move |reactor| {
+    ///         let _ = port.stop_listening();
+    ///         let gone = server.shutdown(reactor, Duration::from_secs(10), Duration::from_secs(2));
+    ///         gone.add_callback(|late| println!("{} clients were cut off", late.len()))
+    ///     });
+    /// }
+    /// ```
     pub fn shutdown(&self, reactor: &Reactor, deadline: Duration, stagger: Duration) -> Deferred<Vec<WebSocket>> {
         let (resolver, deferred) = reactor.deferred();
         let connections = self.connections.clone();
         connections.closing.set(true);
         for transport in connections.undecided() {
             let mut out = Vec::new();
-            busy().encode(&mut out, false, false);
+            busy(HandshakeFailure::ShuttingDown).encode(&mut out, false, false);
             transport.write(out);
             transport.lose_connection();
         }
         let sockets = connections.sockets();
-        let step = stagger / u32::try_from(sockets.len().max(1)).unwrap_or(u32::MAX);
-        for (index, socket) in sockets.into_iter().enumerate() {
+        log::info!("shutting down: {} WebSockets are open", sockets.len());
+        let step = stagger.min(deadline) / u32::try_from(sockets.len().max(1)).unwrap_or(u32::MAX);
+        for (index, socket) in sockets.iter().cloned().enumerate() {
             let close = move || {
                 let _ = socket.lose_connection(close_code::GOING_AWAY, SHUTTING_DOWN);
             };
@@ -76,7 +97,7 @@ impl ServerHandle {
                 reactor.call_later(delay, close);
             }
         }
-        let late = Rc::new(std::cell::RefCell::new(Vec::new()));
+        let late = Rc::new(RefCell::new(Vec::new()));
         let (cut_off, left) = (late.clone(), connections.clone());
         let timer = reactor.call_later(deadline, move || {
             let sockets = left.sockets();
@@ -86,7 +107,10 @@ impl ServerHandle {
         });
         let on_empty = move || {
             let _ = timer.cancel();
-            resolver.resolve(late.take());
+            let mut late = late.take();
+            late.extend(sockets.into_iter().filter(WebSocket::has_timed_out));
+            log::info!("shut down: {} WebSockets were cut off", late.len());
+            resolver.resolve(late);
         };
         if connections.count() == 0 {
             on_empty();

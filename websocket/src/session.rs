@@ -301,7 +301,8 @@ fn look(socket: &WebSocket, sent_before: u64) {
         log::debug!("{}: no sign of life", socket.peer());
         return socket.silent();
     }
-    if alive {
+    let measured = state.options.ping_when_busy && !socket.transport().paused();
+    if alive && !measured {
         return keep_alive(socket.clone(), interval);
     }
     if !socket.is_open() {
@@ -310,7 +311,8 @@ fn look(socket: &WebSocket, sent_before: u64) {
     let token: u64 = rand::random();
     state.ping.set(Some(Box::new((token, socket.reactor().now()))));
     socket.write_frame(true, false, OpCode::Ping, &token.to_be_bytes());
-    keep_alive(socket.clone(), state.options.ping_timeout);
+    // one that is alive has shown it, and needs no hurry
+    keep_alive(socket.clone(), if alive { interval } else { state.options.ping_timeout });
 }
 
 /// Whether a pong answers a keepalive ping, which is not the application's.

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use ::http::{Method, StatusCode};
 use twistor_reactor::{Address, DelayedCall, Factory, Failure, Protocol, Transport};
 
 use crate::closing::linger;
+use crate::connections::Tally;
 use crate::handshake::is_upgrade;
 use crate::http::{Connection, Limits, Request, Response};
 use crate::observer::{HandshakeFailure, Observed, Observer};
@@ -40,27 +42,41 @@ struct Shared {
     options: SiteOptions,
     /// Connections from which a request is awaited.
     requests: Cell<usize>,
+    /// The same by their address, if that is limited.
+    by_address: RefCell<Tally>,
     observed: OnceCell<Observed>,
 }
 
 /// A request in progress; counted until it is dropped.
-struct InProgress(Rc<Shared>);
+struct InProgress {
+    site: Rc<Shared>,
+    address: Option<IpAddr>,
+}
 
 impl InProgress {
     /// One more, if there may be.
-    fn begin(site: &Rc<Shared>) -> Option<Self> {
-        let others = site.requests.get();
-        if site.options.max_requests.is_some_and(|most| others >= most) {
+    fn begin(site: &Rc<Shared>, transport: &Transport) -> Option<Self> {
+        let (others, options) = (site.requests.get(), &site.options);
+        if options.max_requests.is_some_and(|most| others >= most) {
             return None;
         }
+        let address = options.max_requests_per_address.and_then(|_| transport.peer().ip());
+        if let (Some(address), Some(most)) = (address, options.max_requests_per_address) {
+            if !site.by_address.borrow_mut().add(address, most) {
+                return None;
+            }
+        }
         site.requests.set(others + 1);
-        Some(Self(site.clone()))
+        Some(Self { site: site.clone(), address })
     }
 }
 
 impl Drop for InProgress {
     fn drop(&mut self) {
-        self.0.requests.set(self.0.requests.get() - 1);
+        self.site.requests.set(self.site.requests.get() - 1);
+        if let Some(address) = self.address {
+            self.site.by_address.borrow_mut().remove(address);
+        }
     }
 }
 
@@ -82,6 +98,10 @@ pub struct SiteOptions {
     /// awaited; idle ones are not counted. More are answered 503 with `Retry-After`. Default 4096, as
     /// [`Options::max_handshakes`](crate::Options::max_handshakes). `None`: no limit.
     pub max_requests: Option<usize>,
+    /// The same from one IP address. Default `None`: behind a proxy all have one. A
+    /// [`WebSocketServerFactory`](crate::WebSocketServerFactory) takes
+    /// [`Options::max_connections_per_address`](crate::Options::max_connections_per_address).
+    pub max_requests_per_address: Option<usize>,
 }
 
 impl Default for SiteOptions {
@@ -92,6 +112,7 @@ impl Default for SiteOptions {
             idle_timeout: Some(Duration::from_secs(60)),
             write_timeout: Some(Duration::from_secs(15)),
             max_requests: Some(4096),
+            max_requests_per_address: None,
         }
     }
 }
@@ -105,7 +126,15 @@ impl Site {
     /// `new` with options.
     pub fn with_options(root: Resource, options: SiteOptions) -> Self {
         let root = RefCell::new(root);
-        Self { shared: Rc::new(Shared { root, options, requests: Cell::new(0), observed: OnceCell::new() }) }
+        Self {
+            shared: Rc::new(Shared {
+                root,
+                options,
+                requests: Cell::new(0),
+                by_address: RefCell::default(),
+                observed: OnceCell::new(),
+            }),
+        }
     }
 
     /// Lets somebody count connections that end, or are refused, before their first request is whole:
@@ -163,10 +192,10 @@ impl HttpChannel {
 
     /// A request is awaited from here on. False: there are too many, and this one is refused.
     fn begin_request(&mut self, transport: &Transport) -> bool {
-        self.request = InProgress::begin(&self.site);
+        self.request = InProgress::begin(&self.site, transport);
         if self.request.is_none() {
             self.failed(transport, HandshakeFailure::Busy);
-            self.refuse(transport, &busy(), false);
+            self.refuse(transport, &busy(HandshakeFailure::Busy), false);
             return false;
         }
         let timeout = self.site.options.request_timeout;

@@ -163,3 +163,32 @@ fn a_paused_connection_is_not_taken_for_dead() {
     peer.frame(&text("still here"));
     assert_eq!(server.log.count("text still here"), 1);
 }
+
+#[test]
+fn busy_connections_are_pinged_for_their_round_trip_time_if_asked() {
+    let server = Server::with(Options { ping_when_busy: true, ..Options::default() }, |mould| mould);
+    let peer = server.open();
+    for round in 1..4_u64 {
+        for _ in 0..29 {
+            peer.frame(&text("busy"));
+            peer.wait(1.0);
+        }
+        assert!(peer.got().is_empty());
+        peer.wait(1.0);
+        let payload = pong_of(&peer).payload;
+        let took = Duration::from_millis(100 * round);
+        server.reactor.advance(took);
+        peer.frame(&frame(10, payload));
+        assert_eq!(server.log.socket(0).round_trip_time(), Some(took));
+        server.reactor.advance(Duration::from_secs(1) - took);
+        peer.frame(&text("busy"));
+        peer.wait(1.0);
+        for _ in 0..28 {
+            peer.frame(&text("busy"));
+            peer.wait(1.0);
+        }
+        // every interval; this one is not answered, and the connection is alive all the same
+        pong_of(&peer);
+    }
+    assert_eq!(server.log.count("lost"), 0);
+}

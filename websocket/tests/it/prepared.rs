@@ -80,6 +80,36 @@ fn it_is_compressed_for_those_who_agreed_and_for_nobody_else() {
     }
 }
 
+// P273
+#[test]
+fn it_is_compressed_once_for_each_window_whoever_comes_first() {
+    let server =
+        Server::with(Options { compression: Some(DeflateOptions::default()), ..Options::default() }, |mould| mould);
+    let windows = ["", "; server_max_window_bits=9", "; server_max_window_bits=12", "", "; server_max_window_bits=9"];
+    let peers: Vec<_> = windows
+        .iter()
+        .map(|window| {
+            let peer = server.connect();
+            peer.open("/", &[&format!("Sec-WebSocket-Extensions: permessage-deflate{window}")]);
+            peer
+        })
+        .collect();
+    let message = PreparedMessage::new("to be or not to be ".repeat(5000));
+    let send_to = |index: usize| {
+        server.log.socket(index).send_prepared(&message);
+        server.reactor.settle();
+    };
+    (0..3).for_each(send_to);
+    // what is made once is only shared later: a few bytes for each receiver
+    let peak = heap::peak_of(|| (3..5).for_each(send_to));
+    assert!(peak < 8 * 1024, "{peak}");
+    for peer in &peers {
+        let got = peer.got();
+        assert_eq!((got.len(), got[0].rsv), (1, 4));
+        assert!(crate::compression::inflated(&got[0].payload) == message.payload());
+    }
+}
+
 #[test]
 fn a_client_masks_it_and_auto_fragment_cuts_it() {
     let client = Client::with(Options { auto_fragment: Some(3), ..Options::default() }, |mould| mould);

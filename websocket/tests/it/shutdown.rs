@@ -7,6 +7,7 @@ use std::time::Duration;
 use twistor_reactor::Failure;
 use twistor_websocket::{Accept, Negotiation, Options, Resource, Site, WebSocket, WebSocketResource};
 
+use crate::negotiation::later;
 use crate::support::{Log, Peer, Recorder, Recorders, Server, close, text, upgrade};
 
 type Outcome = Rc<RefCell<Option<Result<Vec<WebSocket>, Failure>>>>;
@@ -167,4 +168,39 @@ fn messages_of_the_closing_are_not_delivered_and_others_are() {
     first.frame(&text("told already"));
     second.frame(&text("not told yet"));
     assert_eq!((server.log.count("text told already"), server.log.count("text not told yet")), (0, 1));
+}
+
+#[test]
+fn whoever_does_not_answer_the_close_is_reported_before_the_deadline_too() {
+    let server = patient(Some(2));
+    let (good, _silent) = (server.open(), server.open());
+    let stubborn = server.log.socket(1);
+    let outcome = shut_down(&server, 30, 0);
+    good.frame(&close(1001, ""));
+    server.wait(2.1);
+    assert_eq!(stragglers(&outcome), Some(vec![stubborn.clone()]));
+    let status = stubborn.close_status().expect("it is over");
+    assert_eq!((status.was_clean, status.sent), (false, Some(1001)));
+}
+
+#[test]
+fn a_stagger_ends_with_the_deadline() {
+    let server = patient(None);
+    let peers: Vec<Peer> = (0..4).map(|_| server.open()).collect();
+    shut_down(&server, 4, 1000);
+    server.wait(3.5);
+    assert!(peers.iter().all(|peer| peer.lines() == ["close 1001 the server is shutting down"]));
+}
+
+#[test]
+fn an_undecided_handshake_is_told_of_the_shutdown() {
+    let (server, _promises) = later(Options::default());
+    let peer = server.connect();
+    peer.send(upgrade("/", &[]));
+    server.reactor.settle();
+    let outcome = shut_down(&server, 9, 0);
+    let answer = peer.http();
+    assert_eq!((answer.status(), &*answer.body), (503, "the server is shutting down\n"));
+    assert!(peer.saw_end());
+    assert_eq!(stragglers(&outcome), Some(vec![]));
 }

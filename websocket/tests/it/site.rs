@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use http::{Method, StatusCode};
 use twistor_websocket::http::Response;
-use twistor_websocket::{Resource, WebSocketResource};
+use twistor_websocket::{Resource, SiteOptions, WebSocketResource};
 
 use crate::support::{Log, Pages, Peer, Recorder, Recorders, get, request, text, upgrade};
 
@@ -259,4 +259,28 @@ fn an_error_page_is_what_the_application_makes_it() {
     let peer = Pages::new(root).connect();
     assert_eq!(answer(&peer, get("/")), (410, "it was here\n".into()));
     assert!(peer.saw_end());
+}
+
+// T2
+#[test]
+fn requests_in_progress_are_limited_for_each_address_and_idle_connections_are_not_counted() {
+    let options = SiteOptions { max_requests_per_address: Some(2), ..SiteOptions::default() };
+    let pages = Pages::with_options(Resource::new().render_get(|_| Response::text("page")), options);
+    let idle = pages.connect();
+    idle.send(get("/"));
+    assert_eq!(idle.http().status(), 200);
+    let (slow, silent) = (pages.connect(), pages.connect());
+    slow.send("GET / HT");
+    let third = pages.connect();
+    assert_eq!(third.http().status(), 503);
+    idle.send(get("/"));
+    assert_eq!(idle.http().status(), 200, "whole at once: never in progress");
+    idle.send("GET / HT");
+    assert_eq!(idle.http().status(), 503);
+    slow.send("TP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(slow.http().status(), 200);
+    let fourth = pages.connect();
+    fourth.send(get("/"));
+    assert_eq!(fourth.http().status(), 200);
+    drop(silent);
 }
