@@ -135,6 +135,7 @@ struct Prepared {
     /// A server's frame: header and payload, unmasked.
     frame: Bytes,
     header: usize,
+    compress: bool,
     /// The same, compressed without context takeover.
     deflated: RefCell<Vec<Variant>>,
 }
@@ -145,9 +146,23 @@ type Variant = ((u8, u8), Option<Bytes>);
 impl PreparedMessage {
     /// Encodes a message.
     pub fn new(message: impl AsMessage) -> Self {
-        let Message { opcode, payload } = message.as_message();
+        Self::encode(message.as_message(), true)
+    }
+
+    /// One that nobody gets compressed, whatever was negotiated: [`WebSocket::send_uncompressed`](crate::WebSocket) for
+    /// many.
+    pub fn uncompressed(message: impl AsMessage) -> Self {
+        Self::encode(message.as_message(), false)
+    }
+
+    fn encode(message: Message<'_>, compress: bool) -> Self {
+        let Message { opcode, payload } = message;
         let (frame, header) = server_frame(opcode, false, payload);
-        Self(Rc::new(Prepared { opcode, frame, header, deflated: RefCell::default() }))
+        Self(Rc::new(Prepared { opcode, frame, header, compress, deflated: RefCell::default() }))
+    }
+
+    pub(crate) fn compresses(&self) -> bool {
+        self.0.compress
     }
 
     /// What it says.

@@ -120,7 +120,7 @@ fn the_latest_value_supersedes_what_still_waits_and_keeps_its_place_among_broadc
     let (room, clients) = large_room(&lobby);
     let (slow, socket) = &clients[0];
     slow.set_room(0);
-    room.broadcast(&"x".repeat(100));
+    room.broadcast("x".repeat(100));
     room.broadcast_latest(7, "1");
     socket.send_binary(&[0; 70_000]);
     for value in ["2", "3", "4"] {

@@ -85,6 +85,7 @@ impl WebSocket {
         let shared = match &socket.compressor {
             _ if socket.role == Role::Client || socket.options.auto_fragment.is_some() => None,
             None => Some(message.frame().clone()),
+            Some(_) if !message.compresses() => Some(message.frame().clone()),
             Some(compressor) if compressor.agreed.server_no_context_takeover => {
                 Some(message.deflated(&compressor.agreed))
             }
@@ -95,7 +96,7 @@ impl WebSocket {
                 self.count_sent(1, message.payload().len());
                 socket.transport.write_bytes(frame);
             }
-            None => self.write_message(message.message(), true),
+            None => self.write_message(message.message(), message.compresses()),
         }
     }
 

@@ -111,6 +111,24 @@ fn it_is_compressed_once_for_each_window_whoever_comes_first() {
 }
 
 #[test]
+fn one_that_is_not_to_be_compressed_never_is() {
+    let options = || Options { compression: Some(DeflateOptions::default()), ..Options::default() };
+    let message = PreparedMessage::uncompressed("a secret ".repeat(50));
+    let server = Server::with(options(), |mould| mould);
+    let peer = server.connect();
+    peer.open("/", &["Sec-WebSocket-Extensions: permessage-deflate"]);
+    server.log.socket(0).send_prepared(&message);
+    server.reactor.settle();
+    let client = Client::with(options(), |mould| mould);
+    client.server.accept(&["Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover"], &[]);
+    client.log.socket(0).send_prepared(&message);
+    client.reactor.settle();
+    for got in [peer.got(), client.server.got()] {
+        assert_eq!((got.len(), got[0].rsv, &*got[0].payload), (1, 0, message.payload()));
+    }
+}
+
+#[test]
 fn a_client_masks_it_and_auto_fragment_cuts_it() {
     let client = Client::with(Options { auto_fragment: Some(3), ..Options::default() }, |mould| mould);
     client.server.accept(&[], &[]);
