@@ -1,8 +1,9 @@
 //! Autobahn's `examples/twisted/websocket/broadcast/server.py`, statement by statement: every text message goes to
 //! everybody, and once a second so does a tick.
 //!
-//!     cargo run --example autobahn_broadcast_server                  # on ws://127.0.0.1:9000
-//!     cargo run --example autobahn_broadcast_server -- --prepared    # encodes each message once, for all
+//!     cargo run --example autobahn_broadcast_server                   # on ws://127.0.0.1:9000
+//!     cargo run --example autobahn_broadcast_server -- --port 9001    # --port 0 takes a free one, which it prints
+//!     cargo run --example autobahn_broadcast_server -- --prepared     # encodes each message once, for all
 //!
 //! Listen with `cargo run --example client -- ws://127.0.0.1:9000`.
 
@@ -97,12 +98,25 @@ fn tick(reactor: &Reactor, factory: SharedFactory) {
 
 fn main() -> Result<(), Box<dyn Error>> {
     env_logger::init();
-    let prepared = std::env::args().any(|argument| argument == "--prepared");
+    let (mut port, mut prepared) = (9000_u16, false);
+    let mut arguments = lexopt::Parser::from_env();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            lexopt::Arg::Long("port") => port = arguments.value()?.to_string_lossy().parse()?,
+            lexopt::Arg::Long("prepared") => prepared = true,
+            other => return Err(other.unexpected().into()),
+        }
+    }
     let reactor = Reactor::new()?;
     let factory = SharedFactory::new(RefCell::new(BroadcastServerFactory { prepared, ..Default::default() }));
-    tick(&reactor, factory.clone());
-    let protocol = for_protocol(move || BroadcastServerProtocol { factory: factory.clone() });
-    reactor.listen_tcp("127.0.0.1:9000", WebSocketServerFactory::new(AutobahnFactory(protocol)))?;
+    let protocol = {
+        let factory = factory.clone();
+        for_protocol(move || BroadcastServerProtocol { factory: factory.clone() })
+    };
+    let listening =
+        reactor.listen_tcp(format!("127.0.0.1:{port}"), WebSocketServerFactory::new(AutobahnFactory(protocol)))?;
+    println!("listening on ws://{}", listening.address());
+    tick(&reactor, factory);
     reactor.run()?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Autobahn's `examples/twisted/websocket/reconnecting/client.py`, statement by statement: a client that sends two messages
-//! a second, and comes back whenever it loses its server.
+//! Autobahn's `examples/twisted/websocket/reconnecting/client.py`, statement by statement: a client that sends two
+//! messages a second, and comes back whenever it loses its server.
 //!
 //!     cargo run --example autobahn_broadcast_server      # in one terminal; stop and start it
 //!     cargo run --example reconnecting_client            # in another: to ws://127.0.0.1:9000
@@ -18,7 +18,8 @@ use twistor::{Address, ClientFactory, Connector, Factory, Failure, Reactor};
 struct MyClientProtocol;
 
 impl AutobahnProtocol for MyClientProtocol {
-    /// The original calls `self.factory.resetDelay()` here. There is no need: a connection that lasts a minute resets it.
+    /// The original calls `self.factory.resetDelay()` here. There is no need: a connection that lasts a minute resets
+    /// it.
     fn on_connected(&mut self, socket: &WebSocket, _response: &Accepted) {
         println!("Server connected: {}", socket.peer());
     }

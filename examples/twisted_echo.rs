@@ -1,4 +1,5 @@
-//! An echo server as `twisted.web.websocket` (26.10) has it: a `WebSocketResource` in a `Site`, and its protocol's names.
+//! An echo server as `twisted.web.websocket` (26.10) has it: a `WebSocketResource` in a `Site`, and its protocol's
+//! names.
 //!
 //!     cargo run --example twisted_echo                 # on ws://127.0.0.1:8080/websocket
 //!     cargo run --example twisted_echo -- --port 0     # on a free port, which it prints

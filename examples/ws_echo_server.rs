@@ -4,7 +4,8 @@
 //!     cargo run --release --example ws_echo_server -- --port 9001 --mode broadcast
 //!
 //! Options: --host HOST (127.0.0.1), --port PORT (9001; 0 takes a free one), --mode echo | deflate (echo, with
-//! permessage-deflate accepted) | broadcast (to a plain list) | room (to a [`Room`]), --max-message BYTES (64 MiB; frames, fragments and output are bounded accordingly).
+//! permessage-deflate accepted) | broadcast (to a plain list) | room (to a [`Room`]), --max-message BYTES (64 MiB;
+//! frames, fragments and output are bounded accordingly).
 
 use std::cell::RefCell;
 use std::error::Error;

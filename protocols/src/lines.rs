@@ -12,8 +12,9 @@ use crate::splitter::{Line, Splitter};
 ///
 /// Callbacks come in this order: `connection_made`, any number of the others, exactly one `connection_lost`. Only
 /// `line_received` must be written. Nothing is received once the connection is being closed: after `lose_connection` or
-/// `abort_connection` the rest of the lines is dropped, those that came in the same segment too. After `pause_producing`
-/// it waits for `resume_producing`, in the middle of a segment too. A last line without a delimiter is not delivered.
+/// `abort_connection` the rest of the lines is dropped, those that came in the same segment too. After
+/// `pause_producing` it waits for `resume_producing`, in the middle of a segment too. A last line without a delimiter
+/// is not delivered.
 ///
 /// | Twisted | here |
 /// |---|---|
@@ -47,10 +48,10 @@ pub trait LineOnlyReceiver: 'static {
     /// [`LineOptions::max_length`].
     fn line_received(&mut self, transport: &LineTransport, line: &[u8]);
 
-    /// A line longer than [`LineOptions::max_length`] has come, or as much of it as makes that sure; `start` is its first
-    /// `max_length + 1` bytes. The default loses the connection. A protocol that keeps it gets the lines after this one,
-    /// the rest of which is skipped. (Twisted goes on with the rest as if it were a line, or reports it again with every
-    /// segment, and keeps all of it.)
+    /// A line longer than [`LineOptions::max_length`] has come, or as much of it as makes that sure; `start` is its
+    /// first `max_length + 1` bytes. The default loses the connection. A protocol that keeps it gets the lines after
+    /// this one, the rest of which is skipped. (Twisted goes on with the rest as if it were a line, or reports it again
+    /// with every segment, and keeps all of it.)
     fn line_length_exceeded(&mut self, transport: &LineTransport, start: &[u8]) {
         transport.lose_connection();
     }

@@ -57,8 +57,8 @@ impl Splitter {
         }
     }
 
-    /// Up to the first delimiter in what is kept and `data` together, and what is behind it in `data`. Where the delimiter
-    /// begins in what is kept, that part of it is cut off there.
+    /// Up to the first delimiter in what is kept and `data` together, and what is behind it in `data`. Where the
+    /// delimiter begins in what is kept, that part of it is cut off there.
     fn split<'a>(&mut self, data: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
         let delimiter = self.options.delimiter;
         for begun in (1..delimiter.len()).rev() {

@@ -362,7 +362,8 @@ impl Transport {
         }
     }
 
-    /// While output waits, the peer must take some of it in each period: all that waited, or [`SLOWEST`] bytes a second.
+    /// While output waits, the peer must take some of it in each period: all that waited, or [`SLOWEST`] bytes a
+    /// second.
     fn watch_stall(&self, queued: usize) {
         let conn = self.conn();
         let Some(timeout) = conn.write_timeout.get().limit() else { return };

@@ -164,8 +164,8 @@ impl Connector {
         connector
     }
 
-    /// Tries to connect (again): for `client_connection_failed`, `client_connection_lost`, or a timer set there. While the
-    /// reactor shuts down this does nothing.
+    /// Tries to connect (again): for `client_connection_failed`, `client_connection_lost`, or a timer set there. While
+    /// the reactor shuts down this does nothing.
     ///
     /// # Errors
     /// [`ConnectInProgress`] unless the connector is disconnected.
@@ -218,8 +218,8 @@ impl Connector {
         Ok(())
     }
 
-    /// Goes on at another place: loses the connection and connects there, where `protocol` takes over instead of one that
-    /// the factory would build. For protocols whose peer sends its clients elsewhere. It holds this once: the next
+    /// Goes on at another place: loses the connection and connects there, where `protocol` takes over instead of one
+    /// that the factory would build. For protocols whose peer sends its clients elsewhere. It holds this once: the next
     /// `connect` goes to the [`destination`](Self::destination) again.
     ///
     /// The factory is told nothing in between, and stays started; its `client_connection_lost` comes when the new

@@ -107,7 +107,8 @@ reasons! {
     ResolverDropped: "The result was given up: its Resolver was dropped";
 }
 
-/// The base class of [`ConnectionDone`], [`ConnectionLost`] and their kin: only for `reason.check::<ConnectionClosed>()`.
+/// The base class of [`ConnectionDone`], [`ConnectionLost`] and their kin: only for
+/// `reason.check::<ConnectionClosed>()`.
 #[derive(Debug)]
 pub enum ConnectionClosed {}
 

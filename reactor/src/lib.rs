@@ -5,9 +5,9 @@
 //! # The one rule
 //!
 //! **A method of a handle never runs user code before it returns.** Handles ([`Reactor`], [`Transport`],
-//! [`Connector`], [`ListeningPort`], [`DelayedCall`], [`Deferred`], [`Resolver`]) change a buffer or a flag, or append to
-//! the reactor's queue; every callback starts from the loop, with no other callback on the stack. So a `RefCell` borrow
-//! may be held over any handle call. The exception is named for it: [`ProtocolHandle::with`].
+//! [`Connector`], [`ListeningPort`], [`DelayedCall`], [`Deferred`], [`Resolver`]) change a buffer or a flag, or append
+//! to the reactor's queue; every callback starts from the loop, with no other callback on the stack. So a `RefCell`
+//! borrow may be held over any handle call. The exception is named for it: [`ProtocolHandle::with`].
 
 mod address;
 mod clock;

@@ -189,7 +189,8 @@ pub(crate) struct Port {
     listening: Cell<bool>,
     /// Freed once it has stopped.
     factory: RefCell<Option<Box<dyn ServerFactory>>>,
-    /// Held open to be closed when descriptors run out, so that those who wait can be told by being accepted and closed.
+    /// Held open to be closed when descriptors run out, so that those who wait can be told by being accepted and
+    /// closed.
     reserve: RefCell<Option<File>>,
     pause: Cell<Option<DelayedCall>>,
     /// On the list of those to be served again in the next turn.

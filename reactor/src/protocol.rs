@@ -34,8 +34,8 @@ pub trait Protocol: 'static {
     /// The connection is there. Writing is allowed from here on.
     fn connection_made(&mut self, transport: &Transport) {}
 
-    /// Bytes have come, in order, cut anywhere; never none (but see [`Transport::unread`]). At most 256 KiB a call, one call a turn while other
-    /// connections wait.
+    /// Bytes have come, in order, cut anywhere; never none (but see [`Transport::unread`]). At most 256 KiB a call, one
+    /// call a turn while other connections wait.
     fn data_received(&mut self, transport: &Transport, data: &[u8]);
 
     /// `data_received` for a protocol that decodes in place; it may overwrite `data`. The reactor calls this one, and
@@ -44,9 +44,10 @@ pub trait Protocol: 'static {
         self.data_received(transport, data);
     }
 
-    /// After [`Transport::delegate_read`], and in place of `data_received`: reads once from `source`, to wherever it wants
-    /// the bytes to be, and deals with them. For a protocol that collects much and would only copy what it is given. The
-    /// end of the stream and errors are the reactor's to deal with. The default does nothing, and the reactor reads.
+    /// After [`Transport::delegate_read`], and in place of `data_received`: reads once from `source`, to wherever it
+    /// wants the bytes to be, and deals with them. For a protocol that collects much and would only copy what it is
+    /// given. The end of the stream and errors are the reactor's to deal with. The default does nothing, and the
+    /// reactor reads.
     fn read_from(&mut self, transport: &Transport, source: &mut dyn io::Read) {}
 
     /// The peer has closed its sending half (FIN); nothing more will be received. The default closes our half too,
@@ -158,7 +159,8 @@ impl<P: 'static> ProtocolHandle<P> {
         })
     }
 
-    /// A closure that posts its argument to the protocol: `deferred.add_callback(handle.bind(|p, transport, value| ..))`.
+    /// A closure that posts its argument to the protocol: `deferred.add_callback(handle.bind(|p, transport, value|
+    /// ..))`.
     pub fn bind<A: 'static>(&self, f: impl FnOnce(&mut P, &Transport, A) + 'static) -> impl FnOnce(A) + 'static {
         let this = self.clone();
         move |argument| this.post(move |protocol, transport| f(protocol, transport, argument))

@@ -101,9 +101,9 @@ impl Reactor {
     /// registration; a panic is logged and the others are called all the same. One that is added when its phase is over
     /// waits for the next `run`.
     ///
-    /// While a [`Deferred`] that came from [`Phase::Before`] has not fired, whether with a value or a failure, the event
-    /// waits, and connections and timers are served as ever: give it a deadline of its own, as a shutdown that waits for
-    /// ever is ended only by a second SIGINT or SIGTERM. From the other phases it is not waited for.
+    /// While a [`Deferred`] that came from [`Phase::Before`] has not fired, whether with a value or a failure, the
+    /// event waits, and connections and timers are served as ever: give it a deadline of its own, as a shutdown that
+    /// waits for ever is ended only by a second SIGINT or SIGTERM. From the other phases it is not waited for.
     ///
     /// ```
     /// use std::time::Duration;

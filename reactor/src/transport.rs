@@ -94,9 +94,9 @@ impl Transport {
         self.queue(used + payload.len(), |out| out.push_framed(header, used, payload));
     }
 
-    /// [`write_framed`](Self::write_framed) for a large payload: when nothing is queued before it, it is sent from where
-    /// it lies. What the socket does not take is queued: as a slice of what `share` gives, which is to be the same bytes, or
-    /// as a copy if it gives nothing.
+    /// [`write_framed`](Self::write_framed) for a large payload: when nothing is queued before it, it is sent from
+    /// where it lies. What the socket does not take is queued: as a slice of what `share` gives, which is to be the
+    /// same bytes, or as a copy if it gives nothing.
     ///
     /// # Panics
     /// When `used` is more than 16.
@@ -322,8 +322,8 @@ impl Transport {
     }
 
     /// Gives received bytes back: they come again, before anything else, from the reactor's queue or, while reading is
-    /// paused, once it is resumed. For protocols that pause in the middle of what they were given; one that has taken all
-    /// the bytes but not yet told all they said gives back none, and is called with none.
+    /// paused, once it is resumed. For protocols that pause in the middle of what they were given; one that has taken
+    /// all the bytes but not yet told all they said gives back none, and is called with none.
     pub fn unread(&self, data: &[u8]) {
         if self.0.is_over() {
             return;
@@ -334,8 +334,8 @@ impl Transport {
         }
     }
 
-    /// Lets the protocol do the next read itself, with [`Protocol::read_from`](crate::Protocol::read_from). For one read:
-    /// it is to be asked for again.
+    /// Lets the protocol do the next read itself, with [`Protocol::read_from`](crate::Protocol::read_from). For one
+    /// read: it is to be asked for again.
     pub fn delegate_read(&self) {
         self.0.delegated.set(true);
         self.0.detour.set(true);

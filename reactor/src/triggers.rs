@@ -150,8 +150,8 @@ impl Core {
     }
 }
 
-/// Holds an event up: shared by the Deferreds of its before-triggers. When the last one has let it go, whether by firing
-/// or by being given up, the event goes on, unless another one has begun: a startup that was stopped is over.
+/// Holds an event up: shared by the Deferreds of its before-triggers. When the last one has let it go, whether by
+/// firing or by being given up, the event goes on, unless another one has begun: a startup that was stopped is over.
 struct Hold {
     core: Weak<Core>,
     event: SystemEvent,

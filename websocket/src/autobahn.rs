@@ -58,7 +58,8 @@ pub trait AutobahnProtocol: 'static {
     /// `onPong(payload)`.
     fn on_pong(&mut self, socket: &WebSocket, payload: &[u8]) {}
 
-    /// `onClose(wasClean, code, reason)`: the last callback. Where Autobahn has `None` for a missing code, here is 1005.
+    /// `onClose(wasClean, code, reason)`: the last callback. Where Autobahn has `None` for a missing code, here is
+    /// 1005.
     fn on_close(&mut self, socket: &WebSocket, was_clean: bool, code: u16, reason: &str) {}
 }
 

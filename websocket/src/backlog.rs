@@ -44,7 +44,8 @@ pub(crate) fn cost(length: usize) -> usize {
 #[derive(Default)]
 struct Queue {
     entries: VecDeque<(Option<u64>, Waiting)>,
-    /// How many of them, at the end, may not go yet: they would come into the middle of a message that is sent in pieces.
+    /// How many of them, at the end, may not go yet: they would come into the middle of a message that is sent in
+    /// pieces.
     held: usize,
 }
 
@@ -150,8 +151,8 @@ impl Backlog {
         message
     }
 
-    /// Drops the oldest messages that may be dropped, until there is room for `cost` below `cap`; how many were dropped,
-    /// and whether there is room now.
+    /// Drops the oldest messages that may be dropped, until there is room for `cost` below `cap`; how many were
+    /// dropped, and whether there is room now.
     pub(crate) fn drop_oldest(&mut self, cost: usize, cap: usize) -> (u64, bool) {
         let mut dropped = 0;
         while self.bytes + cost > cap {

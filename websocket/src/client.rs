@@ -97,8 +97,8 @@ impl<F: ClientFactory<Protocol: WebSocketProtocol>> WebSocketClientFactory<F> {
         Ok(self)
     }
 
-    /// Connects through an HTTP proxy (CONNECT), perhaps with a user and password for it: `connect_tcp` goes to the proxy
-    /// then.
+    /// Connects through an HTTP proxy (CONNECT), perhaps with a user and password for it: `connect_tcp` goes to the
+    /// proxy then.
     #[must_use]
     pub fn proxy(mut self, credentials: Option<(String, String)>) -> Self {
         self.proxy = Some(Rc::new(ProxyConnect::new(self.request.url(), credentials)));
@@ -111,9 +111,9 @@ impl<F: ClientFactory<Protocol: WebSocketProtocol>> WebSocketClientFactory<F> {
     ///
     /// Neither the factory nor its protocol notices: `build_protocol` was called once, and that protocol gets one
     /// `connection_made`, or, when a redirect is not followed ([`RedirectRefused`](crate::RedirectRefused)) or leads to
-    /// where nobody answers, one `connection_lost`, after which comes the factory's `client_connection_lost`. Each place
-    /// has the connector's timeout and [`Options::open_handshake_timeout`] for itself; [`RedirectPolicy::max`] bounds
-    /// them all.
+    /// where nobody answers, one `connection_lost`, after which comes the factory's `client_connection_lost`. Each
+    /// place has the connector's timeout and [`Options::open_handshake_timeout`] for itself; [`RedirectPolicy::max`]
+    /// bounds them all.
     ///
     /// At another origin `Authorization`, `Cookie`, `Proxy-Authorization` and `Host`, set by [`header`](Self::header),
     /// and the user and password of the URL are left out, also when it redirects back; other fields are sent. `wss`

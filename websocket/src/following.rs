@@ -9,8 +9,8 @@ use twistor_reactor::{Connector, ConnectorState, Failure, Protocol};
 use crate::handshake::{ClientRequest, HandshakeError, RedirectError, RedirectPolicy};
 use crate::http::excerpt;
 
-/// What a client factory knows of redirects: which of them are followed, and who is connecting, since a protocol that is
-/// redirected needs its connector.
+/// What a client factory knows of redirects: which of them are followed, and who is connecting, since a protocol that
+/// is redirected needs its connector.
 #[derive(Debug, Default)]
 pub(crate) struct Following {
     policy: RedirectPolicy,
@@ -71,8 +71,8 @@ impl Course {
         Ok((request.clone().redirected(redirect), course))
     }
 
-    /// Connects where `successor`'s request is meant for, unless `stays`: it is the peer of the connection that there is.
-    /// The successor comes back if that is being lost already.
+    /// Connects where `successor`'s request is meant for, unless `stays`: it is the peer of the connection that there
+    /// is. The successor comes back if that is being lost already.
     pub(crate) fn go<P: Protocol>(&self, request: &ClientRequest, stays: bool, successor: P) -> Result<(), P> {
         let Some(connector) = &self.connector else { return Err(successor) };
         let (host, port) = if stays { connector.target() } else { (request.url().host.clone(), request.url().port) };

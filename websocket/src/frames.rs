@@ -1,4 +1,5 @@
-//! The dialect of Twisted's ticket #4173, as MAAS and Spyne have it: `frame_received(opcode, data, fin)` for every frame.
+//! The dialect of Twisted's ticket #4173, as MAAS and Spyne have it: `frame_received(opcode, data, fin)` for every
+//! frame.
 
 use std::any::{Any, TypeId};
 use std::error::Error;
@@ -29,8 +30,8 @@ const KEPT_BUFFER: usize = 4 * 1024;
 /// | `transport.loseConnection(code, reason)` | [`transport.lose_connection(code, reason)`](WebSocket::lose_connection) |
 /// | `lookupProtocol(names, request)` | [`negotiate(request)`](Self::negotiate) |
 ///
-/// As there, pings are answered and a Close is answered and ends the connection, whatever this protocol does about them.
-/// What is new: frames are checked (order, UTF-8, sizes) before they get here.
+/// As there, pings are answered and a Close is answered and ends the connection, whatever this protocol does about
+/// them. What is new: frames are checked (order, UTF-8, sizes) before they get here.
 ///
 /// ```
 /// use twistor_websocket::sansio::OpCode;
@@ -57,8 +58,8 @@ pub trait FrameReceiver: 'static {
     /// `makeConnection(transport)`: frames go both ways from here on.
     fn connection_made(&mut self, transport: &WebSocket) {}
 
-    /// `frameReceived(opcode, data, fin)`: a whole frame, of a message or of control. A message is a text or binary frame
-    /// and continuation frames, `fin` being true for its last; control frames may come between them.
+    /// `frameReceived(opcode, data, fin)`: a whole frame, of a message or of control. A message is a text or binary
+    /// frame and continuation frames, `fin` being true for its last; control frames may come between them.
     ///
     /// `data` is the payload, inflated. A frame of a text message may end in the middle of a character. A ping has been
     /// answered already, the answers to the library's own pings do not come here; of a Close, [`close_frame`] gives the
@@ -69,7 +70,8 @@ pub trait FrameReceiver: 'static {
     fn connection_lost(&mut self, transport: &WebSocket, reason: &Failure) {}
 }
 
-/// The code and reason in the payload of a Close; 1005 and nothing for an empty one. In the original `data` is this pair.
+/// The code and reason in the payload of a Close; 1005 and nothing for an empty one. In the original `data` is this
+/// pair.
 ///
 /// ```
 /// use twistor_websocket::close_frame;
@@ -178,7 +180,8 @@ pub struct Frames<P> {
 enum Collected {
     /// None, or some.
     Part,
-    /// All, but whether it was the message's last is not known yet: if the end of the message does not come with it, no.
+    /// All, but whether it was the message's last is not known yet: if the end of the message does not come with it,
+    /// no.
     Whole,
 }
 

@@ -1,7 +1,7 @@
 //! RFC 6455 and RFC 7692 WebSocket for the twistor reactor: server, client, `Site` and `Resource`.
 //!
-//! Below, without input or output: [`sansio`] (frames, messages, compression), [`http`] and [`handshake`]. Above, on the
-//! reactor: [`WebSocketProtocol`] is what you write; [`WebSocketServerFactory`], [`WebSocketResource`] and
+//! Below, without input or output: [`sansio`] (frames, messages, compression), [`http`] and [`handshake`]. Above, on
+//! the reactor: [`WebSocketProtocol`] is what you write; [`WebSocketServerFactory`], [`WebSocketResource`] and
 //! [`WebSocketClientFactory`] adapt a factory of it; [`WebSocket`] is the handle.
 
 mod autobahn;

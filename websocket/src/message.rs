@@ -178,8 +178,8 @@ impl PreparedMessage {
         &self.0.frame
     }
 
-    /// The frame for a server's connection that compresses without context takeover: compressed once for each window size
-    /// and level, of which there are few; the plain frame if that is not larger.
+    /// The frame for a server's connection that compresses without context takeover: compressed once for each window
+    /// size and level, of which there are few; the plain frame if that is not larger.
     pub(crate) fn deflated(&self, agreed: &Agreed) -> Bytes {
         let key = (agreed.server_max_window_bits, agreed.level);
         let mut variants = self.0.deflated.borrow_mut();

@@ -31,8 +31,9 @@ pub struct Options {
     /// The most frames a message may come in, empty ones counted: default 1024, so that a flood of nothing ends, with
     /// 1008.
     pub max_fragments: u32,
-    /// Silence of this length is broken with a ping: default 30 s, below the idle timeouts of common proxies (60 s).
-    /// Any byte from the peer is a sign of life, and a busy connection is never pinged. `None`: no pings.
+    /// How often a connection is looked at, to be pinged if the peer was silent since the last time: default 30 s. So
+    /// a silence is broken after one to two of these, within the idle timeouts of common proxies (60 s). Any byte from
+    /// the peer is a sign of life. `None`: no pings.
     pub ping_interval: Option<Duration>,
     /// How long to wait for a sign of life after a ping: default 15 s. Output that the peer takes is one, too. While
     /// reading is [paused](crate::WebSocket::pause_producing) no answer could be heard, and none is missed.
@@ -41,8 +42,8 @@ pub struct Options {
     /// all that waited at its beginning, or 256 bytes for each second of it. A peer that takes less is cut off. `None`:
     /// no limit.
     pub write_timeout: Option<Duration>,
-    /// Whether connections that are not silent are pinged, too, every `ping_interval`: for the round-trip time of the busy
-    /// ones. Default no: a ping and a pong each for a number that nobody may look at.
+    /// Whether connections that are not silent are pinged, too, every `ping_interval`: for the round-trip time of the
+    /// busy ones. Default no: a ping and a pong each for a number that nobody may look at.
     pub ping_when_busy: bool,
     /// Output: above `high` (64 KiB) [`output_high`](crate::WebSocketProtocol::output_high) is called, at `low` (16
     /// KiB) [`output_drained`](crate::WebSocketProtocol::output_drained), and beyond `cap` (1 MiB) bytes waiting,

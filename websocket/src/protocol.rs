@@ -12,9 +12,9 @@ use crate::socket::WebSocket;
 
 /// One WebSocket's behaviour. Only `frame_received` must be written.
 ///
-/// Callbacks come in this order: `negotiate` (server) or `handshake_accepted` (client), `connection_made`, any number of
-/// the others, exactly one `connection_lost`. Each starts from the reactor's loop with no other callback on the stack; a
-/// panic ends this connection, with close code 1011, and no other.
+/// Callbacks come in this order: `negotiate` (server) or `handshake_accepted` (client), `connection_made`, any number
+/// of the others, exactly one `connection_lost`. Each starts from the reactor's loop with no other callback on the
+/// stack; a panic ends this connection, with close code 1011, and no other.
 ///
 /// ```
 /// use twistor_websocket::{Frame, WebSocket, WebSocketProtocol};
@@ -29,8 +29,8 @@ use crate::socket::WebSocket;
 /// ```
 #[allow(unused_variables)] // the defaults ignore what they are given; the names document it
 pub trait WebSocketProtocol: 'static {
-    /// Server: a client asks for the WebSocket. The request is well-formed and its origin allowed. The default takes the
-    /// first of the options' subprotocols that the client offers.
+    /// Server: a client asks for the WebSocket. The request is well-formed and its origin allowed. The default takes
+    /// the first of the options' subprotocols that the client offers.
     fn negotiate(&mut self, request: &Request) -> Negotiation {
         Negotiation::Accept(Accept::default())
     }
@@ -127,13 +127,13 @@ impl From<Refusal> for Negotiation {
 /// What goes into the 101.
 #[derive(Debug, Clone, Default)]
 pub struct Accept {
-    /// The subprotocol, one that the client offers; `None` takes the first of [`Options::protocols`](crate::Options) that
-    /// it offers, if there is one.
+    /// The subprotocol, one that the client offers; `None` takes the first of [`Options::protocols`](crate::Options)
+    /// that it offers, if there is one.
     pub protocol: Option<String>,
     /// Further header fields, such as cookies.
     pub headers: HeaderMap,
-    /// Declines permessage-deflate, though [`Options::compression`](crate::Options) would accept it: for this connection
-    /// alone, by its path or its user. Default no.
+    /// Declines permessage-deflate, though [`Options::compression`](crate::Options) would accept it: for this
+    /// connection alone, by its path or its user. Default no.
     pub decline_compression: bool,
 }
 

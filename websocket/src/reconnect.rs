@@ -24,11 +24,11 @@ pub struct ReconnectOptions {
     pub min_delay: Duration,
     /// What the bound is multiplied by after each attempt: default 2. (Twisted: e; Python's websockets: 1.618.)
     pub factor: f64,
-    /// The highest bound: default 60 s, after which a server that is back has all its clients again. (Twisted waits up to
-    /// an hour, Python's websockets 90 s.)
+    /// The highest bound: default 60 s, after which a server that is back has all its clients again. (Twisted waits up
+    /// to an hour, Python's websockets 90 s.)
     pub max_delay: Duration,
-    /// The share of the wait above `min_delay` that is random, 0 to 1: default 1. With 0 each wait is its bound. (Twisted:
-    /// 12 %, which keeps a crowd together.)
+    /// The share of the wait above `min_delay` that is random, 0 to 1: default 1. With 0 each wait is its bound.
+    /// (Twisted: 12 %, which keeps a crowd together.)
     pub jitter: f64,
     /// How many attempts in a row, the first connection not counted, before it gives up: default `None`, never, as in
     /// Twisted.
@@ -37,11 +37,11 @@ pub struct ReconnectOptions {
     /// accepts and then closes is not hammered. Zero: any connection will do, as for a program that calls Twisted's
     /// `resetDelay` once connected.
     pub stable_after: Duration,
-    /// The least wait after a close code 1012 (service restart) or 1013 (try again later), drawn from this: default 5 to
-    /// 30 s, as the registration of 1012 recommends.
+    /// The least wait after a close code 1012 (service restart) or 1013 (try again later), drawn from this: default 5
+    /// to 30 s, as the registration of 1012 recommends.
     pub restart_delay: RangeInclusive<Duration>,
-    /// How far a `Retry-After` of the server is obeyed: default an hour, beyond which it could as well say never. The usual
-    /// wait comes on top, since it says the same to all.
+    /// How far a `Retry-After` of the server is obeyed: default an hour, beyond which it could as well say never. The
+    /// usual wait comes on top, since it says the same to all.
     pub max_retry_after: Duration,
 }
 
@@ -61,12 +61,13 @@ impl Default for ReconnectOptions {
     }
 }
 
-/// Connects again whenever an attempt fails or a connection ends: `twisted.internet.protocol.ReconnectingClientFactory`.
-/// It wraps a factory, whose hooks are called as ever, and serves one connector.
+/// Connects again whenever an attempt fails or a connection ends:
+/// `twisted.internet.protocol.ReconnectingClientFactory`. It wraps a factory, whose hooks are called as ever, and
+/// serves one connector.
 ///
-/// For a WebSocket it goes *inside* the [`WebSocketClientFactory`](crate::WebSocketClientFactory): there it learns close
-/// codes, and obeys 1012 and 1013. Around it, or around a factory of plain protocols, it does the rest. A `Retry-After` of a
-/// refused handshake is obeyed in both places.
+/// For a WebSocket it goes *inside* the [`WebSocketClientFactory`](crate::WebSocketClientFactory): there it learns
+/// close codes, and obeys 1012 and 1013. Around it, or around a factory of plain protocols, it does the rest. A
+/// `Retry-After` of a refused handshake is obeyed in both places.
 ///
 /// ```no_run
 /// use twistor_reactor::{Reactor, for_protocol};
@@ -252,8 +253,8 @@ impl Control {
 }
 
 impl Reconnection {
-    /// `stopTrying()`: no further attempt; one that is made is given up. A connection stays, and is not made again after
-    /// its end.
+    /// `stopTrying()`: no further attempt; one that is made is given up. A connection stays, and is not made again
+    /// after its end.
     pub fn stop_trying(&self) {
         self.0.state.trying.set(false);
         if let Some(call) = self.0.waiting.take() {
@@ -264,8 +265,8 @@ impl Reconnection {
         }
     }
 
-    /// Tries again after `stop_trying`, or after it gave up: at once if there is no connection, and with the delays of the
-    /// beginning.
+    /// Tries again after `stop_trying`, or after it gave up: at once if there is no connection, and with the delays of
+    /// the beginning.
     pub fn continue_trying(&self) {
         self.0.state.trying.set(true);
         self.0.state.reset();

@@ -14,8 +14,8 @@ use crate::reconnect::State;
 use crate::socket::WebSocket;
 
 /// What a [`ReconnectingClientFactory`](crate::ReconnectingClientFactory) builds around a protocol, be it a
-/// [`Protocol`] or a [`WebSocketProtocol`]: it behaves as the one inside, and notes since when there was a connection and
-/// how it ended.
+/// [`Protocol`] or a [`WebSocketProtocol`]: it behaves as the one inside, and notes since when there was a connection
+/// and how it ended.
 pub struct Reconnecting<P> {
     inner: P,
     state: Rc<State>,

@@ -23,8 +23,8 @@ const BATCH_FROM: usize = 8;
 /// With as many bytes the turn does not wait for its end.
 const MAX_BATCH: usize = 64 * 1024;
 
-/// A set of WebSockets that messages go to together: the tutorial's list of clients, which keeps itself. Cheap to clone;
-/// the clones are one room.
+/// A set of WebSockets that messages go to together: the tutorial's list of clients, which keeps itself. Cheap to
+/// clone; the clones are one room.
 ///
 /// A message is encoded once, whatever the number of members, and those of one turn of the loop are sent to each in one
 /// piece, at the turn's end. A member leaves by itself when its WebSocket closes: it is
@@ -174,7 +174,8 @@ struct Members {
     turn: Turn,
 }
 
-/// The messages of this turn of the loop that are not written yet. All members are enlisted for them but those `behind`.
+/// The messages of this turn of the loop that are not written yet. All members are enlisted for them but those
+/// `behind`.
 #[derive(Default)]
 struct Turn {
     messages: Vec<PreparedMessage>,

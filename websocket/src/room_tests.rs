@@ -310,7 +310,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
-    /// Batching must not show: whatever happens in a turn, each client gets what it would get if every send wrote at once.
+    /// Batching must not show: whatever happens in a turn, each client gets what it would get if every send wrote at
+    /// once.
     #[test]
     fn every_member_gets_the_same_as_without_batches(steps in prop::collection::vec(step(), 1..120)) {
         let lobby = Lobby::new();

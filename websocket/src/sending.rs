@@ -11,7 +11,8 @@ use crate::sansio::large::{LARGE, shared};
 use crate::sansio::{MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode, Role, copy_masked, encode_header};
 use crate::socket::{WebSocket, WebSocketState};
 
-/// A prepared frame at least this long is shared by all queues; a shorter one is copied into each, as the transport would.
+/// A prepared frame at least this long is shared by all queues; a shorter one is copied into each, as the transport
+/// would.
 pub(crate) const SHARE_FROM: usize = 4 * 1024;
 
 impl WebSocket {
@@ -262,9 +263,9 @@ impl WebSocket {
         self.socket().transport.write_bytes(frame.into());
     }
 
-    /// Begins a message that is sent in pieces, each a frame: `send_piece` any number of times, `end_message` last. Other
-    /// messages, those of rooms too, wait until then, as [`Options::buffer`](crate::Options::buffer) and `overflow` say;
-    /// a close does not, and they are dropped. Pings and pongs go between the pieces.
+    /// Begins a message that is sent in pieces, each a frame: `send_piece` any number of times, `end_message` last.
+    /// Other messages, those of rooms too, wait until then, as [`Options::buffer`](crate::Options::buffer) and
+    /// `overflow` say; a close does not, and they are dropped. Pings and pongs go between the pieces.
     ///
     /// # Errors
     /// [`MessageUnfinished`] when another one was begun.

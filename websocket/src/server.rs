@@ -63,8 +63,8 @@ impl WebSocketResource {
         Self { upgrader, settings, connections }
     }
 
-    /// Lets somebody count what happens; the first one given stays. What ends before it gets here (too slow, malformed) is
-    /// told to [`Site::observer`].
+    /// Lets somebody count what happens; the first one given stays. What ends before it gets here (too slow, malformed)
+    /// is told to [`Site::observer`].
     #[must_use]
     pub fn observer(self, observer: impl Observer + 'static) -> Self {
         self.settings.observe(observer);
@@ -179,8 +179,8 @@ impl<F: Factory<Protocol: WebSocketProtocol>> Upgrader for Server<F> {
     }
 }
 
-/// Whether bytes that came right behind the request may be a client's first frame. A client should wait for the 101, and
-/// some do not; what is no frame may be a request that a proxy in front never saw, and is refused (RFC 9112, 11.2).
+/// Whether bytes that came right behind the request may be a client's first frame. A client should wait for the 101,
+/// and some do not; what is no frame may be a request that a proxy in front never saw, and is refused (RFC 9112, 11.2).
 fn may_be_frame(early: &[u8]) -> bool {
     let opcode = early[0] & 0x0f;
     let known = matches!(opcode, 1 | 2 | 8 | 9 | 10) && early[0] & 0x30 == 0;

@@ -51,14 +51,14 @@ impl ServerHandle {
         self.sockets().iter().map(WebSocket::buffered).sum()
     }
 
-    /// Shuts down gracefully: every WebSocket gets a Close 1001 after what is queued for it, handshakes that wait for the
-    /// application and new ones are answered 503, and whoever has not left at the deadline is cut off. The Deferred fires
-    /// when all are gone, with the peers that had to be cut off, at the deadline or because they did not answer the Close
-    /// within [`Options::close_handshake_timeout`](crate::Options::close_handshake_timeout). The listening port is the
-    /// caller's to stop, before.
+    /// Shuts down gracefully: every WebSocket gets a Close 1001 after what is queued for it, handshakes that wait for
+    /// the application and new ones are answered 503, and whoever has not left at the deadline is cut off. The Deferred
+    /// fires when all are gone, with the peers that had to be cut off, at the deadline or because they did not answer
+    /// the Close within [`Options::close_handshake_timeout`](crate::Options::close_handshake_timeout). The listening
+    /// port is the caller's to stop, before.
     ///
-    /// `stagger` spreads the Closes over that time, at most until the deadline, so that not all clients reconnect elsewhere
-    /// at once.
+    /// `stagger` spreads the Closes over that time, at most until the deadline, so that not all clients reconnect
+    /// elsewhere at once.
     ///
     /// ```no_run
     /// use std::time::Duration;

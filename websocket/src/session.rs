@@ -17,8 +17,8 @@ use crate::sansio::{Delivery, Event, OpCode, Receiver, Role};
 use crate::settings::Settings;
 use crate::socket::{WebSocket, WebSocketState};
 
-/// The adapter between a user's [`WebSocketProtocol`] and its TCP connection, once the opening handshake is done; the same
-/// for servers and clients.
+/// The adapter between a user's [`WebSocketProtocol`] and its TCP connection, once the opening handshake is done; the
+/// same for servers and clients.
 pub(crate) struct Session<P> {
     inner: P,
     socket: WebSocket,

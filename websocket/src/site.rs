@@ -20,8 +20,8 @@ use crate::server::{Handshake, busy};
 /// Serves a tree of [`Resource`]s, WebSockets among them: `twisted.web.server.Site`. A factory for
 /// [`listen_tcp`](twistor_reactor::Reactor::listen_tcp).
 ///
-/// It speaks HTTP/1.1 and 1.0: persistent and pipelined requests, answered in order; bodies with a `Content-Length`. A bad
-/// request gets an answer that says what was expected, and the connection is closed.
+/// It speaks HTTP/1.1 and 1.0: persistent and pipelined requests, answered in order; bodies with a `Content-Length`. A
+/// bad request gets an answer that says what was expected, and the connection is closed.
 ///
 /// ```no_run
 /// use twistor_reactor::Reactor;
@@ -85,17 +85,18 @@ impl Drop for InProgress {
 pub struct SiteOptions {
     /// Sizes of heads and bodies: 16 KiB and 64 KiB.
     pub limits: Limits,
-    /// From the connection, or from a request's first byte, to the end of the request or the WebSocket handshake: default
-    /// 10 s, then 408. A WebSocket resource's own
-    /// [`open_handshake_timeout`](crate::Options::open_handshake_timeout) bounds what it decides later. `None`: no limit.
+    /// From the connection, or from a request's first byte, to the end of the request or the WebSocket handshake:
+    /// default 10 s, then 408. A WebSocket resource's own
+    /// [`open_handshake_timeout`](crate::Options::open_handshake_timeout) bounds what it decides later. `None`: no
+    /// limit.
     pub request_timeout: Option<Duration>,
     /// How long a connection may idle between two requests: default 60 s, as `twisted.web`. `None`: no limit.
     pub idle_timeout: Option<Duration>,
     /// How long an answer may wait without the peer taking of it, at least 256 bytes a second: default 15 s, then the
     /// connection is aborted. `None`: no limit.
     pub write_timeout: Option<Duration>,
-    /// Requests in progress at once, WebSocket handshakes included: connections from which a request, or the rest of one, is
-    /// awaited; idle ones are not counted. More are answered 503 with `Retry-After`. Default 4096, as
+    /// Requests in progress at once, WebSocket handshakes included: connections from which a request, or the rest of
+    /// one, is awaited; idle ones are not counted. More are answered 503 with `Retry-After`. Default 4096, as
     /// [`Options::max_handshakes`](crate::Options::max_handshakes). `None`: no limit.
     pub max_requests: Option<usize>,
     /// The same from one IP address. Default `None`: behind a proxy all have one. A

@@ -85,8 +85,9 @@ impl Compressor {
 
 /// The handle of a WebSocket: cheap to clone, equal to its clones and to nothing else.
 ///
-/// No method runs user code before it returns, so all may be called from anywhere, under any borrow; once the connection is
-/// gone they do nothing. What is sent goes out when the running callback returns or at the end of the turn.
+/// No method runs user code before it returns, so all may be called from anywhere, under any borrow; once the
+/// connection is gone they do nothing. What is sent goes out when the running callback returns or at the end of the
+/// turn.
 #[derive(Clone)]
 pub struct WebSocket(Rc<Socket>);
 
@@ -240,7 +241,7 @@ impl WebSocket {
         self.0.transport.buffered() + self.0.backlog.borrow().bytes()
     }
 
-    /// Messages that were dropped because the peer did not keep up ([`Overflow`], [`send_latest`](Self::send_latest)).
+    /// Messages that were dropped because the peer did not keep up ([`Overflow`](crate::Overflow), [`send_latest`](Self::send_latest)).
     pub fn dropped(&self) -> u64 {
         self.0.dropped.get()
     }
@@ -296,8 +297,8 @@ impl WebSocket {
         self.0.transport.resume_producing();
     }
 
-    /// Lets a producer feed this WebSocket: [`Transport::register_producer`]. A push producer is paused and resumed with
-    /// the output, so that it never overflows.
+    /// Lets a producer feed this WebSocket: [`Transport::register_producer`]. A push producer is paused and resumed
+    /// with the output, so that it never overflows.
     ///
     /// # Errors
     /// As [`Transport::register_producer`].

@@ -10,19 +10,19 @@ use crate::message::{AsMessage, PreparedMessage};
 use crate::room::Room;
 use crate::socket::WebSocket;
 
-/// How many topics one WebSocket may subscribe to by default. Names come from peers, and each costs memory: enough for a
-/// dashboard of everything, too few to fill a server.
+/// How many topics one WebSocket may subscribe to by default. Names come from peers, and each costs memory: enough for
+/// a dashboard of everything, too few to fill a server.
 const TOPICS_PER_SOCKET: usize = 1024;
 
 /// Subscriptions of sockets that have gone are looked for when this many were made since the last time, or as many as
 /// were found alive then, whichever is more.
 const SUBSCRIPTIONS_BEFORE_SWEEP: usize = 64;
 
-/// Publish and subscribe: each topic is a set of WebSockets, as a [`Room`](crate::Room), that is there while somebody is
-/// subscribed. Cheap to clone; the clones are one. A WebSocket unsubscribes by itself when it closes.
+/// Publish and subscribe: each topic is a set of WebSockets, as a [`Room`](crate::Room), that is there while somebody
+/// is subscribed. Cheap to clone; the clones are one. A WebSocket unsubscribes by itself when it closes.
 ///
-/// Topics are names, compared byte by byte; no wildcards. No method runs user code, so each may be called from anywhere,
-/// under any borrow.
+/// Topics are names, compared byte by byte; no wildcards. No method runs user code, so each may be called from
+/// anywhere, under any borrow.
 ///
 /// ```
 /// use twistor_websocket::{Frame, Topics, WebSocket, WebSocketProtocol};
@@ -95,7 +95,8 @@ impl Topics {
         }
     }
 
-    /// Sends a message to all subscribers of `topic`, but to `except`, usually the one it came from. It is encoded once.
+    /// Sends a message to all subscribers of `topic`, but to `except`, usually the one it came from. It is encoded
+    /// once.
     pub fn publish(&self, topic: &str, message: impl AsMessage, except: Option<&WebSocket>) {
         if let Some(room) = self.room(topic) {
             room.broadcast_prepared(&PreparedMessage::new(message), except);

@@ -24,9 +24,10 @@ use crate::socket::WebSocket;
 /// | `transport.ping(payload)` | [`transport.ping(payload)`](WebSocket::ping) |
 /// | `transport.attachProducer(p)`, `detachProducer()` | [`attach_producer(p)`](TwistedTransport::attach_producer), [`detach_producer()`](TwistedTransport::detach_producer) |
 ///
-/// What differs for the better: a frame in the handshake's own segment is not lost, a write in `negotiation_started` does
-/// not damage the handshake, messages are bounded ([`Options::max_message`](crate::Options::max_message)), a send after
-/// `lose_connection` does nothing instead of raising, and the reason of `connection_lost` has the close code in it.
+/// What differs for the better: a frame in the handshake's own segment is not lost, a write in `negotiation_started`
+/// does not damage the handshake, messages are bounded ([`Options::max_message`](crate::Options::max_message)), a send
+/// after `lose_connection` does nothing instead of raising, and the reason of `connection_lost` has the close code in
+/// it.
 ///
 /// ```
 /// use twistor_reactor::for_protocol;

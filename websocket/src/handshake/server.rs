@@ -43,10 +43,10 @@ pub fn not_an_upgrade() -> Response {
 
 /// Checks a client's handshake.
 ///
-/// `early` is what followed the request in the input and is to be refused for it: a client has nothing to say before the
-/// 101 is there (RFC 6455, 4.1), and what looks like a second request may be one that a proxy in front never saw. Clients
-/// that do not wait exist, though: a caller that will deliver their frames leaves them out here, as this crate's server
-/// does with whatever may be a client's frame.
+/// `early` is what followed the request in the input and is to be refused for it: a client has nothing to say before
+/// the 101 is there (RFC 6455, 4.1), and what looks like a second request may be one that a proxy in front never saw.
+/// Clients that do not wait exist, though: a caller that will deliver their frames leaves them out here, as this
+/// crate's server does with whatever may be a client's frame.
 ///
 /// # Errors
 ///

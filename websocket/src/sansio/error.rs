@@ -7,8 +7,8 @@ use super::OpCode;
 /// A peer's violation of RFC 6455 or RFC 7692, or of the receiver's [`Limits`](super::Limits).
 ///
 /// The connection is to be failed (RFC 6455, 7.1.7): send a Close with [`FrameError::close_code`] and this error's
-/// `Display` as its reason, then drop the connection. `Display` never exceeds the 123 bytes of a close reason and quotes
-/// nothing the peer wrote.
+/// `Display` as its reason, then drop the connection. `Display` never exceeds the 123 bytes of a close reason and
+/// quotes nothing the peer wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FrameError {

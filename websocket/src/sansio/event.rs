@@ -13,11 +13,12 @@ pub enum Role {
     Client,
 }
 
-/// How much of a peer's message is taken in. Exceeding a limit fails the connection; nothing is ever cut short silently.
+/// How much of a peer's message is taken in. Exceeding a limit fails the connection; nothing is ever cut short
+/// silently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The largest message in bytes, all fragments together; close code 1009 beyond it. Of a compressed message both the
-    /// bytes received and the bytes they inflate to count, each against the whole limit.
+    /// The largest message in bytes, all fragments together; close code 1009 beyond it. Of a compressed message both
+    /// the bytes received and the bytes they inflate to count, each against the whole limit.
     ///
     /// Default 1 MiB, as in Python's websockets: larger than nearly every message, small enough for 1000 connections to
     /// send their largest at once. (uWebSockets 16 KiB, netty 64 KiB, ws 100 MiB.)
@@ -45,8 +46,8 @@ pub enum Delivery {
     /// Whole messages: [`Event::Text`] and [`Event::Binary`]. The default.
     #[default]
     Messages,
-    /// Messages as they come in: [`Event::Begin`], then for each frame [`Event::FrameBegin`], [`Event::Data`] any number
-    /// of times and [`Event::FrameEnd`], then [`Event::End`]. Nothing is collected.
+    /// Messages as they come in: [`Event::Begin`], then for each frame [`Event::FrameBegin`], [`Event::Data`] any
+    /// number of times and [`Event::FrameEnd`], then [`Event::End`]. Nothing is collected.
     Frames,
 }
 

@@ -49,8 +49,8 @@ impl OpCode {
         })
     }
 
-    /// Whether this is Close, Ping or Pong: never fragmented, at most [`MAX_CONTROL_PAYLOAD`] bytes, allowed between the
-    /// fragments of a message.
+    /// Whether this is Close, Ping or Pong: never fragmented, at most [`MAX_CONTROL_PAYLOAD`] bytes, allowed between
+    /// the fragments of a message.
     pub fn is_control(self) -> bool {
         self as u8 & 0x8 != 0
     }
@@ -120,8 +120,8 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads a header from the front of `bytes`, for `role` to receive, and says how long it is; `None` if it is not all
-    /// there. Its first two bytes are judged as soon as they are.
+    /// Reads a header from the front of `bytes`, for `role` to receive, and says how long it is; `None` if it is not
+    /// all there. Its first two bytes are judged as soon as they are.
     pub(super) fn parse(bytes: &[u8], role: Role, compression: bool) -> Result<Option<(Self, usize)>, FrameError> {
         let &[first, second, ref rest @ ..] = bytes else {
             return Ok(None);

@@ -10,7 +10,8 @@ use bytes::Bytes;
 /// From this length on a message is large. Below, an allocator has its own ways to be fast.
 pub(crate) const LARGE: usize = 64 * 1024;
 
-/// What the spare buffers of a thread may take, all together: a few messages of the largest size that is taken by default.
+/// What the spare buffers of a thread may take, all together: a few messages of the largest size that is taken by
+/// default.
 const KEPT: usize = 16 * 1024 * 1024;
 
 /// One read brings at most so much: what it brought is unmasked while it is in a cache.

@@ -13,7 +13,8 @@ const COPY: usize = 8 * 1024;
 pub fn mask(data: &mut [u8], key: [u8; 4]) {
     let word = u64::from(u32::from_ne_bytes(key)) * 0x1_0000_0001;
     let mut rest = data;
-    // The fixed number of words in a block becomes vector instructions, without unsafe and without a prologue that aligns.
+    // The fixed number of words in a block becomes vector instructions, without unsafe and without a prologue that
+    // aligns.
     while rest.len() >= BLOCK {
         let (block, after) = rest.split_at_mut(BLOCK);
         block.chunks_exact_mut(8).for_each(|chunk| xor_word(chunk, word));

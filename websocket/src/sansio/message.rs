@@ -99,7 +99,8 @@ enum Body {
 }
 
 impl Message {
-    /// Judges the header of a data frame by what came before it, and takes it into the message. True for the first frame.
+    /// Judges the header of a data frame by what came before it, and takes it into the message. True for the first
+    /// frame.
     pub(super) fn admit(&mut self, header: &Header, limits: &Limits) -> Result<bool, FrameError> {
         // RFC 6455, 5.4: fragments of one message MUST NOT be interleaved with another's.
         let first = match (header.opcode, self.open) {
@@ -217,8 +218,8 @@ impl Message {
         }
     }
 
-    /// The next piece of a compressed message that is not collected, inflated: puts it where [`Message::chunk`] gives it.
-    /// True when `part` is used up and nothing more is to come out of it.
+    /// The next piece of a compressed message that is not collected, inflated: puts it where [`Message::chunk`] gives
+    /// it. True when `part` is used up and nothing more is to come out of it.
     pub(super) fn inflate_chunk(
         &mut self,
         limits: &Limits,

@@ -1,8 +1,8 @@
 //! The WebSocket wire without input or output: RFC 6455 sections 5 to 8 and RFC 7692, bytes in and events out.
 //!
-//! Nothing here knows a socket, a clock or the reactor. [`Receiver`] turns received bytes into [`Event`]s and judges the
-//! peer ([`FrameError`]); [`encode_header`], [`mask`] and [`ClosePayload`] make what is sent; [`deflate`] negotiates and
-//! carries out permessage-deflate.
+//! Nothing here knows a socket, a clock or the reactor. [`Receiver`] turns received bytes into [`Event`]s and judges
+//! the peer ([`FrameError`]); [`encode_header`], [`mask`] and [`ClosePayload`] make what is sent; [`deflate`]
+//! negotiates and carries out permessage-deflate.
 //!
 //! ```
 //! use twistor_websocket::sansio::{Event, Limits, MAX_HEADER, OpCode, Receiver, Role, encode_header, mask};

@@ -14,9 +14,10 @@ use super::{
 
 /// Turns the bytes of one peer into [`Event`]s, and finds what the peer does wrong.
 ///
-/// A whole small frame costs a few dozen instructions: it is unmasked where it lies and lent. What is spread over several
-/// inputs or frames is put together in a buffer which grows with what has come, never with what a header announces, and is
-/// freed after delivery: a receiver between messages owns no heap memory (but its inflater, if it has one).
+/// A whole small frame costs a few dozen instructions: it is unmasked where it lies and lent. What is spread over
+/// several inputs or frames is put together in a buffer which grows with what has come, never with what a header
+/// announces, and is freed after delivery: a receiver between messages owns no heap memory (but its inflater, if it has
+/// one).
 ///
 /// Headers are judged before any payload is waited for, text as far as it has come.
 ///
@@ -108,8 +109,8 @@ impl Receiver {
         self.inflater = Some(Box::new(inflater));
     }
 
-    /// Takes the next event out of `input`, which shrinks to what follows it, and unmasks it in place. `None`: the input
-    /// is used up, and more is needed.
+    /// Takes the next event out of `input`, which shrinks to what follows it, and unmasks it in place. `None`: the
+    /// input is used up, and more is needed.
     ///
     /// After a Close or an error all input is taken and ignored.
     ///
@@ -145,8 +146,8 @@ impl Receiver {
         self.next_slowly(input)
     }
 
-    /// Where the next bytes of input may be put, to save them a copy; [`filled`](Self::filled) says how many were. `None`: they
-    /// are [`next`](Self::next)'s.
+    /// Where the next bytes of input may be put, to save them a copy; [`filled`](Self::filled) says how many were.
+    /// `None`: they are [`next`](Self::next)'s.
     pub fn room(&mut self) -> Option<&mut [u8]> {
         if self.phase == Phase::Payload && !self.message.streamed { self.message.room(&self.frame) } else { None }
     }

@@ -10,8 +10,8 @@ use crate::sansio::Role;
 /// What a sync flush ends with, and a message on the wire lacks (RFC 7692, 7.2.1).
 const FLUSHED: &[u8] = b"\x00\x00\xff\xff";
 
-/// The same, and a final empty block after it. zlib accepts it only where a message could end, which tells a message that
-/// was cut off inside a block. Ends the stream, so is only for a context that is reset after each message.
+/// The same, and a final empty block after it. zlib accepts it only where a message could end, which tells a message
+/// that was cut off inside a block. Ends the stream, so is only for a context that is reset after each message.
 const FLUSHED_AND_FINAL: &[u8] = b"\x00\x00\xff\xff\x01\x00\x00\xff\xff";
 
 /// Final blocks in one message before it counts as corrupt: more than any peer that flushes with them (RFC 7692,
@@ -106,10 +106,10 @@ impl Deflater {
             Role::Server => (agreed.server_max_window_bits, agreed.server_no_context_takeover),
             Role::Client => (agreed.client_max_window_bits, agreed.client_no_context_takeover),
         };
-        // zlib has no window of 2^8 bytes: asked for a raw one it takes 2^9, whose references such a peer cannot follow.
-        // No reference reaches back further than the message it is in, though, if the window is reset before it. So that
-        // peer gets its messages of up to 256 bytes compressed and longer ones as they are (RFC 7692, 6 lets a sender
-        // choose for each message); declining its offer would be no better for it.
+        // zlib has no window of 2^8 bytes: asked for a raw one it takes 2^9, whose references such a peer cannot
+        // follow. No reference reaches back further than the message it is in, though, if the window is reset before
+        // it. So that peer gets its messages of up to 256 bytes compressed and longer ones as they are (RFC 7692, 6
+        // lets a sender choose for each message); declining its offer would be no better for it.
         let tiny = bits < 9;
         Self {
             contexts: contexts.clone(),
@@ -320,7 +320,8 @@ fn tail(takeover: bool) -> &'static [u8] {
     if takeover { FLUSHED } else { FLUSHED_AND_FINAL }
 }
 
-/// Doubles the room of a full `out`, or makes it `first`: to one byte more than `limit`, the one that gives an excess away.
+/// Doubles the room of a full `out`, or makes it `first`: to one byte more than `limit`, the one that gives an excess
+/// away.
 fn make_room(out: &mut Vec<u8>, first: usize, limit: usize) -> Result<(), InflateError> {
     if out.len() > limit {
         return Err(InflateError::TooBig);

@@ -5,10 +5,10 @@
 //!
 //! # Memory
 //!
-//! A zlib compressor holds 370 KiB with the default window (245 KiB with the smallest), a decompressor 47 KiB. Without context
-//! takeover, the default here, a connection borrows them from [`Contexts`] for the duration of one message, so that an
-//! idle compressed connection costs what a plain one does. With takeover each connection owns its own, from its first
-//! compressed message on.
+//! A zlib compressor holds 370 KiB with the default window (245 KiB with the smallest), a decompressor 47 KiB. Without
+//! context takeover, the default here, a connection borrows them from [`Contexts`] for the duration of one message, so
+//! that an idle compressed connection costs what a plain one does. With takeover each connection owns its own, from its
+//! first compressed message on.
 
 mod context;
 mod negotiate;

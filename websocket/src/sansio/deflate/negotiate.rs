@@ -41,9 +41,9 @@ pub struct DeflateOptions {
     /// | 3 | 7.3 µs | 1.6 µs | 31 % | 265 µs | 58 µs | 23 % |
     /// | 6 | 7.6 µs | 1.6 µs | 31 % | 471 µs | 57 µs | 22 % |
     ///
-    /// Level 1 saves most of what there is to save at 4 ns a byte; each byte that level 3 saves beyond it costs ten times
-    /// as much. Where bandwidth is dear, take 3; more is rarely worth its time. (zlib's own default, which uWebSockets,
-    /// ws and Python's websockets keep, is 6.)
+    /// Level 1 saves most of what there is to save at 4 ns a byte; each byte that level 3 saves beyond it costs ten
+    /// times as much. Where bandwidth is dear, take 3; more is rarely worth its time. (zlib's own default, which
+    /// uWebSockets, ws and Python's websockets keep, is 6.)
     pub level: u8,
     /// Messages of fewer bytes go out as they are. Default 128.
     ///
@@ -155,8 +155,8 @@ pub fn offer(options: &DeflateOptions) -> String {
 ///
 /// # Errors
 ///
-/// [`OfferError`] if the server names an extension that was not offered, or parameters that do not answer the offer. The
-/// client then fails the connection (RFC 6455, 4.1; RFC 7692, 7.1).
+/// [`OfferError`] if the server names an extension that was not offered, or parameters that do not answer the offer.
+/// The client then fails the connection (RFC 6455, 4.1; RFC 7692, 7.1).
 pub fn check_response(value: &str, options: &DeflateOptions) -> Result<Option<Agreed>, OfferError> {
     if value.trim_matches([' ', '\t']).is_empty() {
         return Ok(None);
