@@ -240,7 +240,7 @@ impl Conn {
         self.phase.set(Phase::Closed);
         drop(self.stream.take());
         drop(self.owner.take());
-        self.producer.unregister();
+        drop(self.producer.unregister());
         self.protocol.discard();
     }
 }

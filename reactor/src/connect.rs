@@ -135,7 +135,41 @@ struct Inner {
 #[derive(Clone)]
 pub struct Connector(Rc<Inner>);
 
+/// A [`Connector`] that keeps nothing alive: for a factory that has to find its connector again. A strong one in its own
+/// factory is a cycle.
+#[derive(Clone)]
+pub struct WeakConnector(Weak<Inner>);
+
+impl WeakConnector {
+    /// The connector, if it is still there: it is while it connects or has a connection.
+    pub fn upgrade(&self) -> Option<Connector> {
+        self.0.upgrade().map(Connector)
+    }
+}
+
+impl PartialEq for WeakConnector {
+    fn eq(&self, other: &Self) -> bool {
+        Weak::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for WeakConnector {}
+
+impl fmt::Debug for WeakConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.upgrade() {
+            Some(connector) => connector.fmt(f),
+            None => f.write_str("Connector(gone)"),
+        }
+    }
+}
+
 impl Connector {
+    /// One that keeps nothing alive.
+    pub fn downgrade(&self) -> WeakConnector {
+        WeakConnector(Rc::downgrade(&self.0))
+    }
+
     pub(crate) fn new<F>(core: &Rc<Core>, host: &str, port: u16, factory: F, options: ConnectOptions) -> Self
     where
         F: ClientFactory<Protocol: Protocol>,

@@ -237,6 +237,9 @@ impl Drop for Core {
                 Source::Port(_) => {}
             }
         }
+        // whoever keeps the handle of a call may be kept by the call
+        let calls = self.timers.borrow_mut().take_all();
+        calls.for_each(|call| drop(call.fire()));
     }
 }
 

@@ -51,7 +51,7 @@ pub use protocol::{Protocol, ProtocolHandle, WithError};
 
 // Connections.
 pub use address::Address;
-pub use connect::{ConnectInProgress, ConnectOptions, Connector, ConnectorState};
+pub use connect::{ConnectInProgress, ConnectOptions, Connector, ConnectorState, WeakConnector};
 pub use listen::{ListenAddress, ListenError, ListenOptions, ListeningPort};
 pub use transport::{BufferLimits, ProducerRegistered, Transport};
 

@@ -40,10 +40,11 @@ impl ProducerSlot {
         self.producer.set(Some(Box::new(Registered { producer, streaming })));
     }
 
-    pub(crate) fn unregister(&self) {
+    /// Gives the producer, whose drop is user code.
+    pub(crate) fn unregister(&self) -> Option<Box<dyn Producer>> {
         self.streaming.set(None);
         self.paused.set(false);
-        drop(self.producer.take());
+        self.producer.take().map(|registered| registered.producer)
     }
 
     pub(crate) fn pause(&self) -> Result<(), Failure> {
@@ -67,7 +68,7 @@ impl ProducerSlot {
     /// The consumer is gone: the last call.
     pub(crate) fn stop(&self) {
         let _ = self.call(Producer::stop_producing);
-        self.unregister();
+        drop(self.unregister());
     }
 
     /// Calls the producer, if there is one. A panic unregisters it.

@@ -72,6 +72,11 @@ impl Timers {
         self.remove(key)
     }
 
+    /// All calls, which will not be made: the reactor is gone.
+    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Rc<Call>> + use<> {
+        std::mem::take(self).pending.into_values()
+    }
+
     pub(crate) fn made(&self) -> u64 {
         self.made
     }

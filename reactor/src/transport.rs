@@ -365,7 +365,9 @@ impl Transport {
 
     /// The producer has no more to give. A closing connection that waited for it may close now.
     pub fn unregister_producer(&self) {
-        self.0.producer.unregister();
+        if let Some(producer) = self.0.producer.unregister() {
+            self.call_soon(move |_| drop(producer)); // not here: that is user code
+        }
         match self.0.phase.get() {
             Phase::Disconnecting => self.enqueue(Delivery::Close),
             Phase::Open if self.0.write_half.get() == WriteHalf::Ending => self.enqueue(Delivery::ShutWrite),
@@ -438,6 +440,14 @@ impl Transport {
             Some(core) => Reactor::from_core(core),
             None => panic!("the reactor of this transport has been dropped"),
         }
+    }
+}
+
+impl Transport {
+    /// Calls `f` from the reactor's queue, in this turn or the next: what is to be done once a turn is put together so. It
+    /// is dropped if the reactor is gone. ([`Reactor::call_when_running`] waits for the startup; this does not.)
+    pub fn call_soon(&self, f: impl FnOnce(&Reactor) + 'static) {
+        self.0.call_soon(Box::new(f));
     }
 }
 

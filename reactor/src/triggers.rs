@@ -139,6 +139,12 @@ impl Core {
         waited_for
     }
 
+    fn leave(&self) {
+        if self.stage.get() == Stage::Stopping {
+            self.stage.set(Stage::Leaving);
+        }
+    }
+
     /// Startup's before-triggers are done. A reactor that was told to stop a moment ago starts all the same.
     fn started(self: &Rc<Self>) {
         match self.stage.get() {
@@ -163,7 +169,10 @@ impl Drop for Hold {
         let core = self.core.upgrade().filter(|core| core.triggers.begun.get() == self.number);
         match (core, self.event) {
             (Some(core), SystemEvent::Startup) => core.call_soon(Box::new(|reactor| reactor.core.started())),
-            (Some(core), SystemEvent::Shutdown) => core.stage.set(Stage::Leaving),
+            (Some(core), SystemEvent::Shutdown) => {
+                // what the triggers have queued comes first
+                core.call_soon(Box::new(|reactor| reactor.core.leave()));
+            }
             (None, _) => {}
         }
     }

@@ -351,8 +351,9 @@ impl<P: WebSocketProtocol> Protocol for WebSocketClient<P> {
         if let Some(mut inner) = self.inner.take() {
             let socket = WebSocket::new(transport.clone(), Role::Client, self.options.clone(), None, None);
             let reason = socket.gone(reason);
-            if let Some(observer) = self.options.observer() {
-                observer.handshake_failed(transport.peer(), HandshakeFailure::of_client(&reason));
+            if let Some(observed) = self.options.observer() {
+                let why = HandshakeFailure::of_client(&reason);
+                observed.tell(|observer| observer.handshake_failed(transport.peer(), why));
             }
             inner.connection_lost(&socket, &reason);
         }

@@ -146,6 +146,11 @@ impl Membership {
         self.set(Place::Undecided(transport.clone()));
     }
 
+    /// The application has decided, and accepts.
+    pub(crate) fn decided(&self) {
+        self.set(Place::New);
+    }
+
     /// Whether the server shuts down.
     pub(crate) fn is_closing(&self) -> bool {
         self.connections.closing.get()

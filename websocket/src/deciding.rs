@@ -52,6 +52,7 @@ impl<P: WebSocketProtocol> Opening<P> {
             return Err(failed());
         }
         transport.write(out);
+        self.membership.decided();
         let session = Session::new(self.protocol, transport, Role::Server, options, protocol, agreed);
         transport.switch_protocol(session.with_membership(self.membership), early);
         Ok(())
@@ -127,6 +128,9 @@ impl<P: WebSocketProtocol> Protocol for Pending<P> {
     fn connection_made(&mut self, transport: &Transport) {
         if let Some(left) = self.left {
             let expired = |this: &mut Self, transport: &Transport| {
+                if transport.disconnecting() {
+                    return; // refused already, by a shutdown
+                }
                 let answer = Response::error(StatusCode::REQUEST_TIMEOUT, "the server did not decide in time");
                 this.refuse(transport, &(HandshakeFailure::Timeout, answer));
             };

@@ -4,18 +4,18 @@ use std::error::Error;
 use std::fmt;
 
 use ::http::StatusCode;
-use twistor_reactor::{Connector, ConnectorState, Failure, Protocol};
+use twistor_reactor::{Connector, ConnectorState, Failure, Protocol, WeakConnector};
 
 use crate::handshake::{ClientRequest, HandshakeError, RedirectError, RedirectPolicy};
 use crate::http::excerpt;
 
-/// What a client factory knows of redirects: which of them are followed, and who is connecting, since a protocol that
-/// is redirected needs its connector.
+/// What a client factory knows of redirects: which of them are followed, and who is connecting, since a protocol that is
+/// redirected needs its connector.
 #[derive(Debug, Default)]
 pub(crate) struct Following {
     policy: RedirectPolicy,
-    /// Empty unless redirects are followed. Each is taken out when its attempt ends, which breaks the cycle.
-    connecting: Vec<Connector>,
+    /// Empty unless redirects are followed.
+    connecting: Vec<WeakConnector>,
 }
 
 impl Following {
@@ -25,19 +25,21 @@ impl Following {
 
     pub(crate) fn started(&mut self, connector: &Connector) {
         if self.policy.max > 0 {
-            self.connecting.push(connector.clone());
+            self.connecting.push(connector.downgrade());
         }
     }
 
     pub(crate) fn failed(&mut self, connector: &Connector) {
-        self.connecting.retain(|other| other != connector);
+        let connector = connector.downgrade();
+        self.connecting.retain(|other| *other != connector);
     }
 
     /// For the protocol that is being built.
     pub(crate) fn built(&mut self) -> Course {
         // Of those that share the factory it is the one that has a connection, but no protocol yet.
-        let builds = |it: &Connector| it.state() == ConnectorState::Connected && it.transport().is_none();
-        let connector = self.connecting.iter().position(builds).map(|index| self.connecting.swap_remove(index));
+        let builds = |it: Connector| it.state() == ConnectorState::Connected && it.transport().is_none();
+        let index = self.connecting.iter().position(|it| it.upgrade().is_some_and(builds));
+        let connector = index.map(|index| self.connecting.swap_remove(index));
         Course { policy: self.policy.clone(), followed: 0, connector }
     }
 }
@@ -47,7 +49,7 @@ pub(crate) struct Course {
     policy: RedirectPolicy,
     /// How many redirects brought it there.
     followed: usize,
-    connector: Option<Connector>,
+    connector: Option<WeakConnector>,
 }
 
 impl Course {
@@ -74,7 +76,8 @@ impl Course {
     /// Connects where `successor`'s request is meant for, unless `stays`: it is the peer of the connection that there
     /// is. The successor comes back if that is being lost already.
     pub(crate) fn go<P: Protocol>(&self, request: &ClientRequest, stays: bool, successor: P) -> Result<(), P> {
-        let Some(connector) = &self.connector else { return Err(successor) };
+        let connector = self.connector.as_ref().and_then(WeakConnector::upgrade);
+        let Some(connector) = connector else { return Err(successor) };
         let (host, port) = if stays { connector.target() } else { (request.url().host.clone(), request.url().port) };
         connector.redirect(&host, port, successor)
     }

@@ -35,11 +35,15 @@ impl WebSocketProtocol for Arrival {
 
 impl Lobby {
     pub(crate) fn new() -> Self {
+        Self::with_options(Options::default())
+    }
+
+    pub(crate) fn with_options(options: Options) -> Self {
         let arrived = Rc::<RefCell<Vec<WebSocket>>>::default();
         let build = arrived.clone();
         let factory = for_protocol(move || Arrival(build.clone()));
         let reactor = MemoryReactor::new();
-        let factory = WebSocketServerFactory::with_options(factory, Options::default());
+        let factory = WebSocketServerFactory::with_options(factory, options);
         let port = reactor.listen_tcp(80, factory).unwrap();
         Self { reactor, port, arrived }
     }

@@ -41,6 +41,10 @@ impl<P: Protocol> Protocol for Reconnecting<P> {
         self.inner.data_received_mut(transport, data);
     }
 
+    fn read_from(&mut self, transport: &Transport, source: &mut dyn std::io::Read) {
+        self.inner.read_from(transport, source);
+    }
+
     fn read_connection_lost(&mut self, transport: &Transport) {
         self.inner.read_connection_lost(transport);
     }

@@ -7,7 +7,7 @@ use std::mem;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use twistor_reactor::Reactor;
+use twistor_reactor::Transport;
 
 use crate::message::{AsMessage, PreparedMessage};
 use crate::sending::SHARE_FROM;
@@ -20,8 +20,9 @@ const JOINS_BEFORE_PRUNING: usize = 16;
 /// A room with fewer members writes at once: there is not enough to save.
 const BATCH_FROM: usize = 8;
 
-/// With as many bytes the turn does not wait for its end.
+/// With as many bytes, or messages, the turn does not wait for its end.
 const MAX_BATCH: usize = 64 * 1024;
+const MAX_MESSAGES: usize = 1024;
 
 /// A set of WebSockets that messages go to together: the tutorial's list of clients, which keeps itself. Cheap to
 /// clone; the clones are one room.
@@ -103,9 +104,13 @@ impl Room {
         except.into_iter().for_each(WebSocket::catch_up);
         let mut members = self.0.borrow_mut();
         if members.turn.messages.is_empty() {
-            let Some(reactor) = members.reactor() else { return };
-            let this = self.clone();
-            reactor.call_when_running(move |_| this.flush());
+            let Some(transport) = members.connected() else {
+                let gone = members.prune();
+                drop(members);
+                return drop(gone);
+            };
+            let due = Due(self.clone());
+            transport.call_soon(move |_| drop(due));
         }
         members.enlist(self);
         let full = members.turn.push(message, except);
@@ -148,6 +153,15 @@ impl Room {
     /// The members at this moment.
     pub fn members(&self) -> Vec<WebSocket> {
         self.0.borrow().open().cloned().collect()
+    }
+}
+
+/// A room that writes when this is dropped: from the queue, or with the reactor.
+struct Due(Room);
+
+impl Drop for Due {
+    fn drop(&mut self) {
+        self.0.flush();
     }
 }
 
@@ -197,7 +211,7 @@ impl Turn {
         if let Some(socket) = except {
             self.had.insert(socket.clone(), self.messages.len());
         }
-        self.frames.len() >= MAX_BATCH
+        self.frames.len() >= MAX_BATCH || self.messages.len() >= MAX_MESSAGES
     }
 }
 
@@ -262,8 +276,8 @@ impl Members {
     }
 
     /// The reactor, as long as there is somebody to send to. (A connection that is gone may have outlived it.)
-    fn reactor(&self) -> Option<Reactor> {
-        self.sockets.iter().find(|socket| socket.transport().is_connected()).map(WebSocket::reactor)
+    fn connected(&self) -> Option<Transport> {
+        self.sockets.iter().map(WebSocket::transport).find(|transport| transport.is_connected()).cloned()
     }
 
     /// Prepares for a message of this turn: nothing else is to overtake it.
@@ -288,8 +302,10 @@ impl Members {
         for socket in &self.sockets {
             all_open &= socket.is_open();
             let Some(clear) = socket.settle(room) else { continue };
+            let clear = clear && socket.transport().buffered() + frames.len() <= socket.options().buffer.cap;
             let had = if turn.had.is_empty() { 0 } else { turn.had.get(socket).copied().unwrap_or(0) };
             match (clear, had) {
+                (_, had) if had == turn.messages.len() => {}
                 (true, 0) => socket.transport().write_now(&frames),
                 (true, had) => socket.transport().write_now(&frames.slice(turn.ends[had - 1]..)),
                 (false, had) => turn.messages[had..].iter().for_each(|message| socket.send_prepared(message)),
@@ -322,3 +338,7 @@ impl Members {
 #[cfg(test)]
 #[path = "room_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "room_proptests.rs"]
+mod proptests;

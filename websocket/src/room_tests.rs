@@ -1,12 +1,13 @@
 use std::cell::RefCell;
+use std::time::Duration;
 
-use proptest::prelude::*;
 use twistor_reactor::testing::{MemoryPeer, MemoryReactor};
-use twistor_reactor::{Failure, for_protocol};
+use twistor_reactor::{BufferLimits, Failure, Phase, Producer, Streaming, SystemEvent, for_protocol};
 
 use super::*;
 use crate::lobby::{Lobby, masked, shake_hands, text};
 use crate::message::Frame;
+use crate::options::{Options, Overflow};
 use crate::protocol::WebSocketProtocol;
 use crate::sansio::OpCode;
 use crate::server::WebSocketServerFactory;
@@ -268,140 +269,110 @@ fn a_room_may_be_used_in_every_callback_under_any_borrow() {
     assert_eq!((got.matches("lost").count(), got.matches("aborted").count()), (2, 2));
 }
 
-/// What may happen in a turn, to a room of three and a client of ten.
-#[derive(Debug, Clone)]
-enum Step {
-    /// With the length of the message.
-    Broadcast(usize, usize),
-    Except(usize, usize),
-    Join(usize, usize),
-    Leave(usize, usize),
-    Send(usize),
-    Prepared(usize),
-    Ping(usize),
-    /// The begin of a message in pieces, or one more piece.
-    Piece(usize),
-    End(usize),
-    Close(usize),
-    /// The peer's window, which is what makes messages wait.
-    Window(usize, usize),
-    Turn,
+#[test]
+fn what_waits_goes_before_a_broadcast_of_the_turn_in_which_the_output_drains() {
+    let lobby = Lobby::new();
+    let (room, clients) = large_room(&lobby);
+    let (peer, slow) = &clients[0];
+    peer.set_room(0);
+    slow.send_binary(&vec![0; 70_000]);
+    slow.send_text("first");
+    lobby.reactor.settle();
+    peer.set_room(usize::MAX);
+    let sender = room.clone();
+    lobby.reactor.call_later(Duration::ZERO, move || sender.broadcast("second"));
+    lobby.reactor.settle();
+    assert!(peer.received().ends_with(&texts(["first", "second"])));
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let (room, client) = (0..3_usize, 0..10_usize);
-    let length = prop_oneof![9 => 1..200_usize, 1 => 4000..9000_usize];
-    prop_oneof![
-        8 => (room.clone(), length).prop_map(|(room, length)| Step::Broadcast(room, length)),
-        3 => (room.clone(), client.clone()).prop_map(|(room, client)| Step::Except(room, client)),
-        3 => client.clone().prop_map(Step::Send),
-        2 => client.clone().prop_map(Step::Prepared),
-        1 => client.clone().prop_map(Step::Ping),
-        2 => client.clone().prop_map(Step::Piece),
-        2 => client.clone().prop_map(Step::End),
-        2 => (room.clone(), client.clone()).prop_map(|(room, client)| Step::Join(room, client)),
-        2 => (room, client.clone()).prop_map(|(room, client)| Step::Leave(room, client)),
-        1 => client.clone().prop_map(Step::Close),
-        2 => (client, 0..2000_usize).prop_map(|(client, bytes)| Step::Window(client, bytes)),
-        3 => Just(Step::Turn),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
-
-    /// Batching must not show: whatever happens in a turn, each client gets what it would get if every send wrote at
-    /// once.
-    #[test]
-    fn every_member_gets_the_same_as_without_batches(steps in prop::collection::vec(step(), 1..120)) {
+#[test]
+fn a_goodbye_in_a_shutdown_trigger_reaches_rooms_of_any_size() {
+    for members in [BATCH_FROM - 1, BATCH_FROM] {
         let lobby = Lobby::new();
-        let clients: Vec<_> = (0..10).map(|_| lobby.client()).collect();
-        let rooms: Vec<_> = (0..3).map(|_| Room::new()).collect();
-        let (mut want, mut got) = (vec![Vec::new(); 10], vec![Vec::new(); 10]);
-        let mut members = [[false; 10]; 3];
-        for (number, room) in rooms.iter().enumerate() {
-            // one that batches, one that does now and then, one that does not
-            for (client, (_, socket)) in clients.iter().enumerate().take(10 - 3 * number) {
-                room.join(socket);
-                members[number][client] = true;
-            }
-        }
-        let mut open = [true; 10];
-        // a message in pieces, and how many came before it: others come behind it
-        let mut pieces: [Option<(usize, String)>; 10] = Default::default();
-        for (number, step) in steps.iter().enumerate() {
-            let note = number.to_string();
-            match *step {
-                Step::Broadcast(room, length) => {
-                    let payload = note.repeat(length / note.len() + 1);
-                    rooms[room].broadcast(&payload);
-                    let to = (0..10).filter(|&client| members[room][client] && open[client]);
-                    to.for_each(|client| want[client].push(payload.clone()));
-                }
-                Step::Except(room, client) => {
-                    rooms[room].broadcast_except(&clients[client].1, &note);
-                    let to = (0..10).filter(|&other| other != client && members[room][other] && open[other]);
-                    to.for_each(|client| want[client].push(note.clone()));
-                }
-                Step::Send(client) => clients[client].1.send_text(&note),
-                Step::Prepared(client) => clients[client].1.send_prepared(&PreparedMessage::new(&note)),
-                Step::Ping(client) => clients[client].1.ping(b"?").unwrap(),
-                Step::Piece(client) if open[client] => {
-                    let socket = &clients[client].1;
-                    let (_, text) = pieces[client].get_or_insert_with(|| {
-                        socket.begin_message(false).unwrap();
-                        (want[client].len(), String::new())
-                    });
-                    socket.send_piece(note.as_bytes()).unwrap();
-                    text.push_str(&note);
-                }
-                Step::End(client) if open[client] => {
-                    if let Some((place, text)) = pieces[client].take() {
-                        clients[client].1.end_message(b"").unwrap();
-                        want[client].insert(place, text);
-                    }
-                }
-                Step::Piece(_) | Step::End(_) => {}
-                Step::Join(room, client) => {
-                    rooms[room].join(&clients[client].1);
-                    members[room][client] |= open[client];
-                }
-                Step::Leave(room, client) => {
-                    rooms[room].leave(&clients[client].1);
-                    members[room][client] = false;
-                }
-                Step::Close(client) => {
-                    clients[client].1.close();
-                    open[client] = false;
-                    // what is behind an unfinished message is dropped
-                    if let Some((place, _)) = pieces[client].take() {
-                        want[client].truncate(place);
-                    }
-                }
-                Step::Window(client, bytes) => clients[client].0.set_room(bytes),
-                Step::Turn => lobby.reactor.settle(),
-            }
-            if let Step::Send(client) | Step::Prepared(client) = *step {
-                want[client].extend(open[client].then_some(note));
-            }
-        }
-        for (client, unfinished) in pieces.iter_mut().enumerate() {
-            if let Some((place, text)) = unfinished.take() {
-                clients[client].1.end_message(b"").unwrap();
-                want[client].insert(place, text);
-            }
-        }
-        for _ in 0..3 {
-            for ((peer, _), got) in clients.iter().zip(&mut got) {
-                got.extend(peer.received());
-                peer.set_room(usize::MAX);
-            }
-            lobby.reactor.settle();
-        }
-        for (client, (got, want)) in got.iter().zip(&want).enumerate() {
-            prop_assert_eq!(messages(got), want.clone(), "client {}", client);
+        let room = Room::new();
+        let clients: Vec<_> = (0..members).map(|_| lobby.client()).collect();
+        clients.iter().for_each(|(_, socket)| room.join(socket));
+        let sender = room.clone();
+        lobby.reactor.add_system_event_trigger(Phase::Before, SystemEvent::Shutdown, move |_| sender.broadcast("bye"));
+        lobby.reactor.stop();
+        lobby.reactor.settle();
+        assert!(lobby.reactor.stopped());
+        assert_eq!(clients[0].0.received(), text("bye"), "{members} members");
+    }
+}
+
+#[test]
+fn a_room_outlives_its_reactor_in_the_middle_of_a_turn_and_is_not_kept_by_it() {
+    let lobby = Lobby::new();
+    let (room, _clients) = large_room(&lobby);
+    room.broadcast("never sent");
+    drop(lobby);
+    let lobby = Lobby::new();
+    let clients: Vec<_> = (0..BATCH_FROM).map(|_| lobby.client()).collect();
+    clients.iter().for_each(|(_, socket)| room.join(socket));
+    room.broadcast("hello");
+    lobby.reactor.settle();
+    assert_eq!(clients[0].0.received(), text("hello"));
+    room.broadcast("never sent");
+    let weak = Rc::downgrade(&room.0);
+    drop((room, clients, lobby));
+    assert_eq!(weak.strong_count(), 0);
+}
+
+/// The one rule, for what a producer's drop does.
+#[test]
+fn a_producer_that_an_overflow_drops_may_use_the_room() {
+    struct Nosy(Room);
+    impl Producer for Nosy {
+        fn pause_producing(&mut self) {}
+        fn resume_producing(&mut self) {}
+        fn stop_producing(&mut self) {}
+    }
+    impl Drop for Nosy {
+        fn drop(&mut self) {
+            let _ = self.0.len();
         }
     }
+    let lobby = Lobby::new();
+    let (room, clients) = large_room(&lobby);
+    let (peer, slow) = &clients[0];
+    peer.set_room(0);
+    slow.register_producer(Nosy(room.clone()), Streaming::Push).unwrap();
+    slow.send_binary(&vec![0; 1_000_000]);
+    (0..40).for_each(|_| room.broadcast(vec![0; 4000]));
+    lobby.reactor.settle();
+    assert_eq!(clients[7].0.received().len(), 40 * 4004);
+}
+
+#[test]
+fn a_broadcast_to_the_dead_forgets_them() {
+    let lobby = Lobby::new();
+    let (room, clients) = large_room(&lobby);
+    clients.iter().for_each(|(peer, _)| peer.reset());
+    lobby.reactor.settle();
+    assert_eq!((room.len(), room.held()), (0, BATCH_FROM));
+    room.broadcast("anybody?");
+    assert_eq!(room.held(), 0);
+}
+
+/// T41
+#[test]
+fn a_batch_keeps_to_the_cap_of_each_member() {
+    let buffer = BufferLimits { high: 500, low: 10, cap: 1000 };
+    let options = Options { buffer, overflow: Overflow::DropNewest, ..Options::default() };
+    let outcome = |members| {
+        let lobby = Lobby::with_options(options.clone());
+        let room = Room::new();
+        let clients: Vec<_> = (0..members).map(|_| lobby.client()).collect();
+        clients.iter().for_each(|(_, socket)| room.join(socket));
+        let (peer, slow) = &clients[0];
+        peer.set_room(0);
+        (0..300).for_each(|_| room.broadcast([0; 200]));
+        lobby.reactor.settle();
+        assert_eq!(clients[1].0.received().len(), 300 * 204);
+        (slow.buffered(), slow.dropped())
+    };
+    assert_eq!(outcome(BATCH_FROM - 1), outcome(BATCH_FROM));
 }
 
 /// The messages in these frames, texts that are not empty.

@@ -186,6 +186,7 @@ impl WebSocket {
     /// The transport has drained: what waits goes on its way, as much as there is room for.
     pub(crate) fn feed(&self) {
         let socket = self.socket();
+        self.catch_up(); // what a room has is newer than what waits
         while socket.transport.buffered() <= socket.high {
             let next = socket.backlog.borrow_mut().pop();
             match next {

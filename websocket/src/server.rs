@@ -115,8 +115,8 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     pub(crate) fn failed(&self, transport: &Transport, why: HandshakeFailure) {
-        if let Some(observer) = self.options.observer() {
-            observer.handshake_failed(transport.peer(), why);
+        if let Some(observed) = self.options.observer() {
+            observed.tell(|observer| observer.handshake_failed(transport.peer(), why));
         }
     }
 }

@@ -77,7 +77,7 @@ impl ServerHandle {
         let (resolver, deferred) = reactor.deferred();
         let connections = self.connections.clone();
         connections.closing.set(true);
-        for transport in connections.undecided() {
+        for transport in connections.undecided().iter().filter(|transport| transport.is_connected()) {
             let mut out = Vec::new();
             busy(HandshakeFailure::ShuttingDown).encode(&mut out, false, false);
             transport.write(out);

@@ -139,8 +139,8 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
             membership.opened(&self.socket);
         }
         log::debug!("{}: WebSocket open", transport.peer());
-        if let Some(observer) = options.observer() {
-            observer.opened(&self.socket);
+        if let Some(observed) = options.observer() {
+            observed.tell(|observer| observer.opened(&self.socket));
         }
         if let Some(response) = self.response.take() {
             self.inner.handshake_accepted(&self.socket, &response);
@@ -207,7 +207,11 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
             answer_ping(&self.socket, &payload);
         }
         self.socket.feed();
-        if self.socket.buffered() > self.socket.options().buffer.low {
+        // what is held for the end of a message in pieces does not drain by itself, and its sender waits to go on
+        let backlog = self.socket.socket().backlog.borrow();
+        let waiting = transport.buffered() + if backlog.is_ready() { backlog.bytes() } else { 0 };
+        drop(backlog);
+        if waiting > self.socket.options().buffer.low {
             transport.notify_drained();
         } else if std::mem::take(&mut self.told_high) {
             self.inner.output_drained(&self.socket);
@@ -221,8 +225,8 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
 
     fn connection_lost(&mut self, _: &Transport, reason: &Failure) {
         let reason = self.socket.gone(reason);
-        if let (Some(observer), Some(status)) = (self.socket.socket().options.observer(), self.socket.close_status()) {
-            observer.closed(&self.socket, &status);
+        if let (Some(observed), Some(status)) = (self.socket.socket().options.observer(), self.socket.close_status()) {
+            observed.tell(|observer| observer.closed(&self.socket, &status));
         }
         self.inner.connection_lost(&self.socket, &reason);
     }
@@ -322,8 +326,8 @@ fn is_keepalive_pong(socket: &WebSocket, payload: &[u8]) -> bool {
         Some(ping) if payload == ping.0.to_be_bytes() => {
             let took = socket.reactor().now().saturating_duration_since(ping.1);
             state.round_trip.set(u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1));
-            if let Some(observer) = state.options.observer() {
-                observer.round_trip(socket, took);
+            if let Some(observed) = state.options.observer() {
+                observed.tell(|observer| observer.round_trip(socket, took));
             }
             true
         }

@@ -61,10 +61,11 @@ impl Settings {
         observed.traffic.set(traffic);
         if !observed.due.replace(true) {
             let this = self.clone();
-            transport.reactor().call_when_running(move |_| {
+            transport.call_soon(move |_| {
                 if let Some(observed) = this.observer() {
                     observed.due.set(false);
-                    observed.traffic(&observed.traffic.take());
+                    let traffic = observed.traffic.take();
+                    observed.tell(|observer| observer.traffic(&traffic));
                 }
             });
         }

@@ -206,8 +206,8 @@ impl HttpChannel {
 
     /// There was no whole request.
     fn failed(&self, transport: &Transport, why: HandshakeFailure) {
-        if let Some(observer) = self.site.observed.get().filter(|_| !self.served) {
-            observer.handshake_failed(transport.peer(), why);
+        if let Some(observed) = self.site.observed.get().filter(|_| !self.served) {
+            observed.tell(|observer| observer.handshake_failed(transport.peer(), why));
         }
     }
 

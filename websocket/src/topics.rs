@@ -75,16 +75,17 @@ impl Topics {
     /// [`TooManyTopics`] when it has subscribed to as many as it may.
     pub fn subscribe(&self, topic: &str, socket: &WebSocket) -> Result<(), TooManyTopics> {
         let (room, swept) = self.0.borrow_mut().subscribe(topic, socket)?;
-        drop(swept); // not inside the borrow: what a dead socket still owns may be the user's
         room.join(socket);
+        drop(swept); // not inside the borrow: what a dead socket still owns may be the user's
         Ok(())
     }
 
     /// Ends a subscription. Whether there was one.
     pub fn unsubscribe(&self, topic: &str, socket: &WebSocket) -> bool {
         let room = self.0.borrow().topics.get(topic).cloned();
-        let left = room.is_some_and(|room| room.leave(socket));
+        let left = room.as_ref().is_some_and(|room| room.leave(socket));
         self.0.borrow_mut().unsubscribed(topic, socket);
+        drop(room); // not inside the borrow, as above
         left
     }
 

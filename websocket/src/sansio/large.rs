@@ -29,10 +29,12 @@ thread_local! {
     static SPARE: RefCell<Spare> = RefCell::default();
 }
 
-/// A spare buffer, or a new one.
-fn spare() -> Vec<u8> {
+/// A spare buffer that is not much too large for so many bytes, or a new one.
+fn spare(bytes: u64) -> Vec<u8> {
     SPARE.with_borrow_mut(|spare| {
-        let buffer = spare.buffers.pop().unwrap_or_default();
+        let fits = |buffer: &Vec<u8>| buffer.capacity() as u64 <= bytes.saturating_mul(4);
+        let Some(index) = spare.buffers.iter().rposition(fits) else { return Vec::new() };
+        let buffer = spare.buffers.swap_remove(index);
         spare.bytes -= buffer.capacity();
         buffer
     })
@@ -51,7 +53,7 @@ fn keep(buffer: Vec<u8>) {
 
 /// An empty text for a message of which as much as this is here, and so much more is to come.
 pub(super) fn text(here: usize, more: u64) -> String {
-    let mut buffer = if is_large(here, more) { spare() } else { Vec::new() };
+    let mut buffer = if is_large(here, more) { spare(here as u64 + more) } else { Vec::new() };
     buffer.clear();
     String::from_utf8(buffer).unwrap_or_default()
 }
@@ -68,8 +70,9 @@ pub(super) struct Filling {
 }
 
 impl Filling {
-    pub(super) fn new() -> Self {
-        Self { buffer: spare(), filled: 0 }
+    /// For a message of about so many bytes.
+    pub(super) fn new(bytes: u64) -> Self {
+        Self { buffer: spare(bytes), filled: 0 }
     }
 
     /// Room for some of the `wanted` bytes that come next. It grows with what has come.
@@ -155,7 +158,8 @@ pub(crate) fn shared(payload: &[u8]) -> Option<Bytes> {
     let lent = SPARE.with_borrow(|spare| spare.lent.clone())?;
     let (whole, part) = (lent.as_bytes().as_ptr_range(), payload.as_ptr_range());
     let within = whole.start <= part.start && part.end <= whole.end;
-    within.then(|| Bytes::from_owner(Owner(lent)).slice_ref(payload))
+    // a part must not keep a whole that is much larger: nobody counts that
+    (within && payload.len() * 2 >= lent.capacity()).then(|| Bytes::from_owner(Owner(lent)).slice_ref(payload))
 }
 
 #[cfg(test)]
@@ -163,7 +167,7 @@ mod tests {
     use super::*;
 
     fn whole(payload: &[u8]) -> Arc<Large> {
-        let mut filling = Filling::new();
+        let mut filling = Filling::new(payload.len() as u64);
         filling.push(payload);
         Arc::new(Large::Bytes(filling))
     }
@@ -198,13 +202,30 @@ mod tests {
         let payload = message.as_bytes();
         assert_eq!(shared(payload), None);
         lend(Some(&message));
-        let part = shared(&payload[10..LARGE]).expect("a part of it");
-        assert_eq!((part.as_ptr(), part.len()), (payload[10..].as_ptr(), LARGE - 10));
+        let part = shared(&payload[10..]).expect("a part of it");
+        assert_eq!((part.as_ptr(), part.len()), (payload[10..].as_ptr(), 2 * LARGE - 10));
         assert_eq!(shared(&vec![7; 2 * LARGE]), None);
         lend(None);
         assert_eq!(shared(payload), None);
         drop(message);
-        assert!(part == vec![7; LARGE - 10], "it lives as long as its parts");
+        assert!(part == vec![7; 2 * LARGE - 10], "it lives as long as its parts");
+    }
+
+    #[test]
+    fn a_small_part_of_a_large_message_is_copied_and_does_not_keep_it() {
+        let message = whole(&[1; 16 * LARGE]);
+        lend(Some(&message));
+        assert_eq!(shared(&message.as_bytes()[..LARGE]), None);
+        assert!(shared(&message.as_bytes()[LARGE..]).is_some());
+        lend(None);
+    }
+
+    #[test]
+    fn a_spare_buffer_is_not_given_to_a_message_that_is_much_smaller() {
+        drop(whole(&[1; 16 * LARGE]));
+        let small = whole(&[1; LARGE]);
+        assert!(small.capacity() <= 4 * LARGE, "{}", small.capacity());
+        assert!(whole(&[1; 10 * LARGE]).capacity() >= 16 * LARGE);
     }
 
     #[test]

@@ -137,7 +137,9 @@ impl Message {
             let more = frame.remaining - piece.len() as u64;
             self.body = match (self.text, self.compressed) {
                 (true, false) => Body::Text(large::text(piece.len(), more)),
-                (false, false) if large::is_large(piece.len(), more) => Body::Filling(Filling::new()),
+                (false, false) if large::is_large(piece.len(), more) => {
+                    Body::Filling(Filling::new(piece.len() as u64 + more))
+                }
                 _ => Body::Bytes(Vec::new()),
             };
         }

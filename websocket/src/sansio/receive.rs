@@ -158,7 +158,8 @@ impl Receiver {
     }
 
     /// Bytes of heap memory held for what is not complete, or was lent out last: at most twice what has come of it, or
-    /// what that inflates to. What an inflater itself holds is not counted.
+    /// what that inflates to; or, for a large message, a spare buffer of at most four times the announced length. What an
+    /// inflater itself holds is not counted.
     pub fn buffered(&self) -> usize {
         self.message.buffered() + self.control.capacity()
     }

@@ -12,9 +12,11 @@
 mod support;
 
 mod autobahn_dialect;
+mod back_references;
 mod closing;
 mod compression;
 mod control;
+mod edges;
 mod framing;
 mod handshake_client;
 mod handshake_server;
@@ -30,6 +32,7 @@ mod prepared;
 mod producers;
 mod redirects;
 mod request_head;
+mod sending;
 mod shutdown;
 mod site;
 mod site_times;
