@@ -80,9 +80,12 @@ echo_checks() { # MODE [deflate]
   for peer in websockets aiohttp autobahn; do
     check "echo: $peer, mode $1" "$python" "$here/peers/${peer}_peer.py" client "$url" ${2:+"$2"}
   done
-  check "echo: ws, mode $1" node "$here/peers/ws_peer.js" client "$url" ${2:+"$2"}
+  for peer in ws chromium; do
+    check "echo: $peer, mode $1" node "$here/peers/${peer}_peer.js" client "$url" ${2:+"$2"}
+  done
 }
 echo_checks echo
+check "echo: chromium is refused on another site's page" node "$here/peers/chromium_peer.js" foreign "$url"
 [ "$deflate" = 0 ] || echo_checks deflate deflate
 
 for part in server client pair; do

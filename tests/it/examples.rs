@@ -1,4 +1,4 @@
-//! Each example as a process of its own, as its first lines say to run it. (The one on a fixed port is left out.)
+//! Each example as a process of its own, as its first lines say to run it.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -9,7 +9,8 @@ use tungstenite::Message;
 use crate::support::{ClosedPort, Example, bounded, dial, patient, tungstenite};
 
 /// The examples that serve, and where their WebSockets are.
-const SERVERS: [(&str, Option<&str>); 7] = [
+const SERVERS: [(&str, Option<&str>); 8] = [
+    ("autobahn_broadcast_server", Some("/")),
     ("chat_server", Some("/")),
     ("chat_rooms", Some("/room/tea")),
     ("maas_chat", Some("/")),
@@ -144,25 +145,72 @@ fn the_echo_client_gets_its_echo() {
 }
 
 #[test]
-fn the_websocket_echo_server_has_three_modes() {
+fn the_websocket_echo_server_has_four_modes() {
     bounded(|| {
-        for mode in ["echo", "broadcast", "deflate"] {
+        for (mode, to_all) in [("echo", false), ("deflate", false), ("broadcast", true), ("room", true)] {
             let server = Example::start("ws_echo_server", &["--port", "0", "--mode", mode]);
             let line = server.line();
             let address: SocketAddr = line.strip_prefix("ws://").and_then(|at| at.parse().ok()).expect("an address");
             let (mut one, mut other) = (tungstenite(address, "/"), tungstenite(address, "/"));
-            for client in [&mut one, &mut other] {
-                client.send(Message::text("hello")).expect("sent");
-                assert_eq!(client.read().expect("an echo"), Message::text("hello"), "{mode}");
+            let large = Message::binary(vec![7; 100_000]);
+            let said = [("one", &mut one, Message::text("hello")), ("other", &mut other, Message::text("hello, too"))];
+            for (name, client, message) in said {
+                client.send(message.clone()).expect("sent");
+                while client.read().unwrap_or_else(|end| panic!("{mode}, {name}: {end}")) != message {}
             }
-            one.send(Message::binary(vec![7; 100_000])).expect("sent");
-            let listeners = if mode == "broadcast" { vec![&mut one, &mut other] } else { vec![&mut one] };
-            for client in listeners {
-                while client.read().expect("a message").len() != 100_000 {}
+            one.send(large.clone()).expect("sent");
+            let first = one.read().expect("a message");
+            if to_all {
+                assert_eq!(first, Message::text("hello, too"), "{mode}: the other's");
+                assert!(one.read().expect("a message") == large, "{mode}");
+                assert!(other.read().expect("a message") == large, "{mode}");
+            } else {
+                assert!(first == large, "{mode}: its own and no other");
+                other.send(Message::text("bye")).expect("sent");
+                assert_eq!(other.read().expect("a message"), Message::text("bye"), "{mode}");
+            }
+            server.terminate();
+        }
+        let (status, _) = Example::start("ws_echo_server", &["--port", "0", "--mode", "other"]).wait();
+        assert!(!status.success(), "there is no fifth");
+    });
+}
+
+#[test]
+fn the_broadcast_server_sends_every_text_and_a_tick_to_everybody() {
+    bounded(|| {
+        for prepared in [&[][..], &["--prepared"]] {
+            let server = Example::start("autobahn_broadcast_server", &[&["--port", "0"], prepared].concat());
+            let line = server.line();
+            let (_, address) = line.split_once("ws://").expect("a URL");
+            let address: SocketAddr = address.parse().expect("an address");
+            let mut clients = [(); 3].map(|()| tungstenite(address, "/"));
+            for client in &mut clients {
+                // it hears a tick once it is registered, and from then on everything
+                assert!(next_of(client, "tick ").ends_with(" from server"));
+            }
+            clients[1].send(Message::binary("not text")).expect("sent");
+            clients[1].send(Message::text("hello, all")).expect("sent");
+            let sender = clients[1].get_ref().local_addr().expect("an address");
+            for client in &mut clients {
+                let heard = next_of(client, "hello, all");
+                assert_eq!(heard, format!("hello, all from {sender}"), "{prepared:?}");
             }
             server.terminate();
         }
     });
+}
+
+/// The next message, which is a text, that begins so; only ticks may come before it.
+fn next_of(client: &mut tungstenite::WebSocket<TcpStream>, start: &str) -> String {
+    loop {
+        let message = client.read().expect("a message");
+        let text = message.to_text().expect("text");
+        if text.starts_with(start) {
+            return text.to_owned();
+        }
+        assert!(message.is_text() && text.starts_with("tick "), "{message:?}");
+    }
 }
 
 #[test]

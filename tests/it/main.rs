@@ -7,6 +7,7 @@ mod chat;
 mod examples;
 mod foreign_client;
 mod foreign_server;
+mod later;
 mod memory;
 mod reactors;
 mod shutdown;

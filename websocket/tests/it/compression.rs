@@ -11,7 +11,7 @@ use crate::support::{
 const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate";
 
 /// RFC 7692, 7.2.1.
-fn deflated_by(compress: &mut Compress, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn deflated_by(compress: &mut Compress, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload.len() + 100);
     let status = compress.compress_vec(payload, &mut out, FlushCompress::Sync);
     status.expect("no error");
@@ -20,7 +20,7 @@ fn deflated_by(compress: &mut Compress, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-fn deflated(payload: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn deflated(payload: impl AsRef<[u8]>) -> Vec<u8> {
     deflated_by(&mut Compress::new(Compression::default(), false), payload.as_ref())
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn inflated(payload: &[u8]) -> Vec<u8> {
     out
 }
 
-fn with(deflate: DeflateOptions, mould: impl FnOnce(Recorder) -> Recorder) -> Server {
+pub(crate) fn with(deflate: DeflateOptions, mould: impl FnOnce(Recorder) -> Recorder) -> Server {
     Server::with(Options { compression: Some(deflate), ..Options::default() }, mould)
 }
 

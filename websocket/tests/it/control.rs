@@ -1,8 +1,12 @@
 //! Pings, pongs, and how many of them: RFC 6455, 5.5.
 
+use std::time::Duration;
+
 use twistor_websocket::{ControlTooLong, Options};
 
-use crate::support::{CLOSE, PING, PONG, Recorder, Server, binary, continuation, frame, ping, pong, text};
+use crate::support::{
+    BINARY, CLOSE, PING, PONG, Recorder, Server, TEXT, binary, continuation, frame, ping, pong, text,
+};
 
 // P257
 #[test]
@@ -150,4 +154,33 @@ fn pings_overtake_what_waits() {
     let lines = peer.lines();
     let place = lines.iter().position(|line| line == "ping urgent");
     assert_eq!((lines.len(), place), (11, Some(2)), "{lines:?}");
+}
+
+/// Nor does the keepalive's: a peer that reads slowly is asked whether it lives before it has taken everything.
+#[test]
+fn t43_the_keepalives_ping_comes_between_the_messages_that_wait() {
+    let options = Options { ping_interval: Some(Duration::from_secs(1)), write_timeout: None, ..Options::default() };
+    let server = Server::with(options, |mould| mould);
+    let peer = server.open();
+    let socket = server.log.socket(0);
+    peer.wait(0.5);
+    peer.set_room(0);
+    for number in 0..10 {
+        socket.send_binary(&[number; 50_000]);
+    }
+    server.reactor.settle();
+    // the first second had the 101 in it, which the peer took: that was life
+    peer.wait(1.0);
+    peer.wait(1.0);
+    // sent after the ping, and so behind those that wait
+    socket.send_text("last");
+    peer.set_room(usize::MAX);
+    server.reactor.settle();
+    let frames = peer.got();
+    let shape: Vec<u8> = frames.iter().map(|frame| frame.opcode).collect();
+    // two are with the transport, whose high mark is 64 KiB
+    assert_eq!(shape, [BINARY, BINARY, PING, BINARY, BINARY, BINARY, BINARY, BINARY, BINARY, BINARY, BINARY, TEXT]);
+    let numbers = frames.iter().filter(|frame| frame.opcode == BINARY).map(|frame| frame.payload[0]);
+    assert_eq!(Vec::from_iter(numbers), Vec::from_iter(0..10), "the messages are in order all the same");
+    assert!(socket.is_open());
 }

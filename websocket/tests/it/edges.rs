@@ -186,7 +186,7 @@ fn a_room_works_while_the_startup_is_waited_for() {
         let mut streams: Vec<TcpStream> = (0..8).map(open).collect();
         let mut frame = [0; 7];
         let read = streams[0].read_exact(&mut frame).map(|()| frame);
-        let _ = handle.call_from_thread(|reactor| reactor.stop());
+        let _ = handle.call_from_thread(Reactor::stop);
         read.map_err(|error| error.kind())
     });
     reactor.run().expect("it ran");

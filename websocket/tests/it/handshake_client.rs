@@ -94,6 +94,48 @@ fn t62_frames_in_the_segment_of_the_answer_are_delivered() {
     assert_eq!(client.log.take(), ["accepted None", "made", "text early", "text bird", "close 1000"]);
 }
 
+/// RFC 6455, 4.1: the connection is none before the server's handshake has come and was found right.
+#[test]
+fn t62_frames_before_the_answer_are_no_answer_and_no_message() {
+    let frame = text("early").plain();
+    let client = Client::new();
+    let answer = twisted_answer(&client, "HTTP/1.1 101", "HTTP/1.1 101").into_bytes();
+    let both = [&frame[..], &answer].concat(); // the right answer behind it does not mend it
+    for came in [&frame[..], &frame[..1], &both] {
+        let HandshakeError::NotHttp { got } = error(came) else { panic!("{}", came.escape_ascii()) };
+        assert_eq!(got, "\\x81", "up to the first wrong byte");
+    }
+    let failure = failure(&client, both);
+    assert!(matches!(failure.value(), Some(HandshakeError::NotHttp { .. })), "{failure}");
+    assert!(client.server.is_over());
+}
+
+#[test]
+fn t62_frames_amid_the_answers_head_are_no_head_and_no_message() {
+    let frames = [text("early").plain(), close(1000, "").plain()].concat();
+    let heads = [
+        ("HTTP/1.1", "line"),
+        ("HTTP/1.1 101 Switching", "status line"),
+        ("HTTP/1.1 101 Switching Protocols\r\n", "header name"),
+        ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConn", "header name"),
+    ];
+    for (head, broken) in heads {
+        let came = [head.as_bytes(), &frames, b"\r\n\r\n"].concat();
+        for drips in [false, true] {
+            let client = Client::new();
+            if drips {
+                client.server.drip(&came);
+            } else {
+                client.server.send(&came);
+            }
+            let failure = ended(&client);
+            let Some(HandshakeError::Malformed { what }) = failure.value() else { panic!("{head:?}: {failure}") };
+            assert!(what.contains(broken), "{head:?}: {what}");
+            assert!(client.server.is_over(), "{head:?}");
+        }
+    }
+}
+
 #[test]
 fn t62_an_answer_in_single_bytes_is_understood() {
     let client = Client::new();

@@ -6,7 +6,7 @@ use twistor_websocket::handshake::{HostPolicy, OriginPolicy, tokens_match};
 use twistor_websocket::http::Response;
 use twistor_websocket::{Accept, Options, Refusal};
 
-use crate::support::{ACCEPT, KEY, Log, Server, get, text, upgrade, without};
+use crate::support::{ACCEPT, KEY, Log, Server, continuation, frame, get, text, upgrade, without};
 
 fn with_key(key: &str) -> String {
     upgrade("/", &[]).replace(KEY, key)
@@ -118,6 +118,30 @@ fn t13_frames_in_the_segment_of_the_handshake_are_delivered() {
     peer.send(&frames[frames.len() - 2..]);
     assert_eq!(peer.lines(), ["text bird"]);
     assert_eq!(server.log.take(), ["made", "text early", "text bird"]);
+}
+
+/// What cannot be a client's frame is taken for a request that a proxy in front never saw.
+#[test]
+fn t13_other_bytes_in_the_segment_of_the_handshake_are_refused() {
+    let early = [
+        ("a line's end", b"\r\n".to_vec()),
+        ("TLS", b"\x16\x03\x01\x02\x00\x01".to_vec()),
+        ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),
+        ("HTTP", b"HEAD / HTTP/1.1\r\n\r\n".to_vec()),
+        ("nothing", vec![0; 100]),
+        ("an unmasked frame", text("early").plain()),
+        ("a frame of an unknown opcode", frame(3, "early").masked()),
+        ("a frame with RSV2", text("early").rsv(2).masked()),
+        ("a continuation of nothing", continuation("early").masked()),
+    ];
+    for (what, early) in early {
+        let server = Server::new();
+        let answer = server.refusal_of([upgrade("/", &[]).as_bytes(), &early].concat());
+        assert_eq!(answer.status(), 400, "{what}");
+        assert!(answer.body.contains("expected nothing before the handshake is answered"), "{what}: {answer}");
+        assert!(server.log.take().is_empty(), "{what}");
+        assert_eq!(server.handle.accepted(), 0, "{what}");
+    }
 }
 
 // P268

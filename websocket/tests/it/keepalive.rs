@@ -129,23 +129,6 @@ fn t43_a_big_message_that_makes_progress_is_not_killed_by_the_keepalive() {
     assert!(rest.is_empty());
 }
 
-#[test]
-fn t43_a_ping_comes_between_frames() {
-    let server = every(1, 100);
-    let peer = server.open();
-    peer.set_room(1);
-    peer.wait(1.0);
-    server.log.socket(0).send_binary(&[0; 1000]);
-    server.log.socket(0).send_binary(&[0; 1000]);
-    server.reactor.settle();
-    peer.wait(1.0);
-    peer.wait(1.0);
-    peer.set_room(usize::MAX);
-    server.reactor.settle();
-    let lines = peer.lines();
-    assert_eq!(lines.iter().filter(|line| line.starts_with("binary")).count(), 2, "{lines:?}");
-}
-
 /// An application that pauses reading cannot hear the pong: that is not the peer's silence.
 #[test]
 fn a_paused_connection_is_not_taken_for_dead() {

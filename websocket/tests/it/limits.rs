@@ -35,6 +35,8 @@ fn t28_no_memory_is_reserved_for_what_is_promised() {
     assert!(peak < 16 * 1024, "{peak} bytes for a thousand");
 }
 
+/// A thousand, for the reactor in memory looks at all its connections at each step: ten thousand take most of a minute, and
+/// cost ten times as much. What each costs is what is promised.
 #[test]
 fn t29_a_thousand_connections_that_promise_the_largest_frame_cost_next_to_nothing() {
     let server = Server::new();

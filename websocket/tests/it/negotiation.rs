@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::StatusCode;
 use twistor_reactor::testing::MemoryReactor;
 use twistor_reactor::{Failure, Resolver, UserError};
-use twistor_websocket::http::Response;
-use twistor_websocket::{Accept, Negotiation, Options, Refusal, WebSocketServerFactory};
+use twistor_websocket::http::{Request, Response};
+use twistor_websocket::{Accept, Frame, Negotiation, Options, Refusal, WebSocketServerFactory};
 
 use crate::support::{Event, Recorder, Server, close, text, upgrade};
 
@@ -239,4 +239,86 @@ fn what_is_sent_on_opening_comes_behind_the_101() {
     });
     let peer = server.open();
     assert_eq!(peer.lines(), ["text welcome"]);
+}
+
+/// A server whose `negotiate` decides with the reactor's help.
+fn deciding(decide: impl Fn(&twistor_reactor::Reactor, &Request) -> Negotiation + 'static) -> Server {
+    let reactor = Rc::new(RefCell::new(None::<twistor_reactor::Reactor>));
+    let from = reactor.clone();
+    let server = Server::with(Options::default(), |mould| {
+        mould.echoing().deciding(move |request| decide(from.borrow().as_ref().expect("the reactor"), request))
+    });
+    *reactor.borrow_mut() = Some((**server.reactor).clone());
+    server
+}
+
+// P270
+#[test]
+fn a_timer_may_decide() {
+    let server = deciding(|reactor, request| {
+        let (resolver, deferred) = reactor.deferred();
+        let decision = match request.query_value("token").as_deref() {
+            Some("good") => Accept::default().into(),
+            _ => Refusal::new(StatusCode::FORBIDDEN, "thought about it").into(),
+        };
+        reactor.call_later(Duration::from_secs(3), move || resolver.resolve(decision));
+        Negotiation::Later(deferred)
+    });
+    let (good, bad) = (server.connect(), server.connect());
+    good.send(upgrade("/?token=good", &[]));
+    bad.send(upgrade("/", &[]));
+    server.wait(2.9);
+    assert!(good.bytes().is_empty() && bad.bytes().is_empty());
+    server.wait(0.2);
+    assert_eq!(good.http().status(), 101);
+    assert_eq!((bad.http().status(), bad.saw_end()), (403, true));
+    good.frame(&text("hello"));
+    assert_eq!(good.lines(), ["text hello"]);
+    assert_eq!(server.handle.accepted(), 1);
+}
+
+/// A waiting room: who is in decides, from inside its own callbacks, who else comes in.
+// P270
+#[test]
+fn another_connections_message_may_decide() {
+    let waiting = Promises::default();
+    let (queue, door) = (waiting.clone(), waiting);
+    let reactor = Rc::new(RefCell::new(None::<twistor_reactor::Reactor>));
+    let from = reactor.clone();
+    let server = Server::with(Options::default(), |mould| {
+        let mould = mould.deciding(move |request| {
+            if request.path() == "/porter" {
+                return Accept::default().into();
+            }
+            let (resolver, deferred) = from.borrow().as_ref().expect("the reactor").deferred();
+            queue.0.borrow_mut().push_back(resolver);
+            Negotiation::Later(deferred)
+        });
+        mould.acting(move |socket, event| {
+            let decision = match event {
+                Event::Message(Frame::Text("in")) => Accept::default().into(),
+                Event::Message(Frame::Text("out")) => Refusal::new(StatusCode::FORBIDDEN, "not you").into(),
+                _ => return,
+            };
+            door.next().resolve(decision);
+            socket.send_text("done");
+        })
+    });
+    *reactor.borrow_mut() = Some((**server.reactor).clone());
+    let porter = server.connect();
+    porter.open("/porter", &[]);
+    let guests = [(); 3].map(|()| server.connect());
+    guests.iter().for_each(|guest| guest.send(upgrade("/guest", &[])));
+    assert!(guests.iter().all(|guest| guest.bytes().is_empty()));
+    // two in one segment, so that both decisions come of one turn
+    porter.frames(&[text("in"), text("out")]);
+    assert_eq!(porter.lines(), ["text done", "text done"]);
+    assert_eq!(guests[0].http().status(), 101);
+    assert_eq!((guests[1].http().status(), guests[1].saw_end()), (403, true));
+    assert!(guests[2].bytes().is_empty() && !guests[2].is_over());
+    // a guest who is in may do the same: the connections are alike
+    guests[0].frame(&text("in"));
+    assert_eq!(guests[0].lines(), ["text done"]);
+    assert_eq!(guests[2].http().status(), 101);
+    assert_eq!(server.handle.connection_count(), 3);
 }

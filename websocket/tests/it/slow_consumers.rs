@@ -237,21 +237,53 @@ fn t42_a_reader_that_takes_nothing_is_dropped_though_it_pings() {
     assert!(reason.contains("took fewer than"), "{reason}");
 }
 
-#[test]
-fn t42_a_reader_at_a_byte_a_second_does_not_hold_its_queue_for_ever() {
+/// A server with 60 KiB on their way to a reader, which takes so many bytes a second, and pongs.
+fn dripping(rate: usize) -> (Server, Peer) {
     let server = Server::new();
     let peer = server.open();
-    peer.set_room(1);
+    peer.set_room(rate);
     server.log.socket(0).send_binary(&[0; 60 * KIB]);
     server.reactor.settle();
-    let mut seconds = 0;
-    while server.log.count("lost") == 0 && seconds < 3600 {
-        assert!(peer.bytes().len() <= 1);
-        peer.wait(1.0);
-        peer.frame(&pong("alive"));
-        seconds += 1;
+    (server, peer)
+}
+
+fn drip(peer: &Peer, rate: usize) {
+    assert!(peer.bytes().len() <= rate);
+    peer.wait(1.0);
+    peer.frame(&pong("alive"));
+}
+
+#[test]
+fn t42_a_reader_at_a_byte_a_second_is_dropped_after_the_write_timeout_though_it_pings() {
+    let (server, peer) = dripping(1);
+    for second in 0..14 {
+        drip(&peer, 1);
+        assert_eq!(server.log.count("lost"), 0, "after {second} s");
     }
-    assert!(seconds < 3600, "held for an hour");
+    drip(&peer, 1);
+    peer.wait(0.1);
+    let (was_clean, code, reason) = server.only_end();
+    assert_eq!((was_clean, code), (false, 1006));
+    // 15 s at 256 bytes a second
+    assert!(reason.contains("took fewer than 3840 bytes of the queued output in 15s"), "{reason}");
+    assert!(peer.saw_reset(), "what is queued is given up");
+    assert_eq!((server.handle.connection_count(), server.reactor.pending_calls()), (0, 0));
+}
+
+/// The other side of the rule: 256 bytes a second are slow, and enough.
+#[test]
+fn t42_a_reader_at_300_bytes_a_second_gets_it_all_and_one_at_200_does_not() {
+    let (server, peer) = dripping(300);
+    for _ in 0..60 * KIB / 300 + 5 {
+        drip(&peer, 300);
+    }
+    assert_eq!((server.log.count("lost"), server.log.socket(0).buffered()), (0, 0));
+
+    let (server, peer) = dripping(200);
+    for _ in 0..16 {
+        drip(&peer, 200);
+    }
+    assert!(server.only_end().2.contains("took fewer than 3840 bytes"));
 }
 
 // P260
