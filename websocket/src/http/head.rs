@@ -322,7 +322,7 @@ fn malformed(error: httparse::Error, head: &[u8]) -> HeadError {
         httparse::Error::HeaderValue => "control character in a header value",
         httparse::Error::NewLine => "line that ends in CR alone",
         httparse::Error::Status => "invalid status line",
-        httparse::Error::Token => "invalid request line",
+        httparse::Error::Token => "invalid start line",
     })
 }
 
@@ -332,7 +332,7 @@ fn version_error(head: &[u8]) -> HeadError {
     let words: Vec<&[u8]> = line.trim_ascii_end().split(|&byte| byte == b' ').collect();
     match words[..] {
         [_, _, version] if version.starts_with(b"HTTP/") => HeadError::UnsupportedVersion { got: excerpt(version) },
-        _ => HeadError::Malformed("invalid request line"),
+        _ => HeadError::Malformed("invalid start line"),
     }
 }
 

@@ -9,6 +9,7 @@ use http::StatusCode;
 use twistor_reactor::testing::MemoryReactor;
 use twistor_reactor::{Failure, Resolver, UserError};
 use twistor_websocket::http::{Request, Response};
+use twistor_websocket::sansio::deflate::DeflateOptions;
 use twistor_websocket::{Accept, Frame, Negotiation, Options, Refusal, WebSocketServerFactory};
 
 use crate::support::{Event, Recorder, Server, close, text, upgrade};
@@ -321,4 +322,19 @@ fn another_connections_message_may_decide() {
     assert_eq!(guests[0].lines(), ["text done"]);
     assert_eq!(guests[2].http().status(), 101);
     assert_eq!(server.handle.connection_count(), 3);
+}
+
+#[test]
+fn an_acceptance_may_decline_compression_for_one_connection() {
+    let options = Options { compression: Some(DeflateOptions::default()), ..Options::default() };
+    let server = Server::with(options, |mould| {
+        mould
+            .deciding(|request| Accept { decline_compression: request.path() == "/secret", ..Accept::default() }.into())
+    });
+    for (path, compressed) in [("/secret", false), ("/open", true)] {
+        let response = server.connect().open(path, &["Sec-WebSocket-Extensions: permessage-deflate"]);
+        assert_eq!(response.header("Sec-WebSocket-Extensions").is_some(), compressed, "{path}");
+    }
+    assert_eq!(server.log.socket(0).compression(), None);
+    assert!(server.log.socket(1).compression().is_some());
 }
