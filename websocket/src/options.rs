@@ -31,9 +31,9 @@ pub struct Options {
     /// The most frames a message may come in, empty ones counted: default 1024, so that a flood of nothing ends, with
     /// 1008.
     pub max_fragments: u32,
-    /// How often a connection is looked at, to be pinged if the peer was silent since the last time: default 30 s. So
-    /// a silence is broken after one to two of these, within the idle timeouts of common proxies (60 s). Any byte from
-    /// the peer is a sign of life. `None`: no pings.
+    /// A peer that has been silent for so long is pinged, after one and a half of it at the latest, for a connection is
+    /// looked at twice in it: default 30 s, so that 45 s of silence are the most, below the idle timeouts of common
+    /// proxies (60 s). Any byte from the peer is a sign of life. `None`: no pings.
     pub ping_interval: Option<Duration>,
     /// How long to wait for a sign of life after a ping: default 15 s. Output that the peer takes is one, too. While
     /// reading is [paused](crate::WebSocket::pause_producing) no answer could be heard, and none is missed.

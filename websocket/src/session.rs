@@ -133,7 +133,7 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
         transport.set_write_timeout(options.write_timeout);
         transport.set_close_timeout(options.close_handshake_timeout);
         if let Some(interval) = options.ping_interval {
-            keep_alive(self.socket.clone(), interval);
+            keep_alive(self.socket.clone(), interval / 2);
         }
         if let Some(membership) = &self.membership {
             membership.opened(&self.socket);
@@ -282,14 +282,15 @@ impl ControlRate {
     }
 }
 
-/// Looks at the connection every `interval`: one timer, never touched when messages come.
-fn keep_alive(socket: WebSocket, interval: Duration) {
+/// Looks at the connection after `wait`: one timer, never touched when messages come.
+fn keep_alive(socket: WebSocket, wait: Duration) {
     let sent = socket.transport().bytes_sent();
     let this = socket.clone();
-    let timer = socket.reactor().call_later(interval, move || look(&this, sent));
+    let timer = socket.reactor().call_later(wait, move || look(&this, sent));
     socket.socket().keepalive.set(Some(timer));
 }
 
+/// Twice an interval, so that silence is noticed at one and a half of it at most.
 fn look(socket: &WebSocket, sent_before: u64) {
     let state = socket.socket();
     if socket.state() == WebSocketState::Gone {
@@ -305,18 +306,22 @@ fn look(socket: &WebSocket, sent_before: u64) {
         log::debug!("{}: no sign of life", socket.peer());
         return socket.silent();
     }
+    let (looks, silent) = state.looks.get();
+    let (looks, silent) = (looks + 1, if alive { 0 } else { silent + 1 });
     let measured = state.options.ping_when_busy && !socket.transport().paused();
-    if alive && !measured {
-        return keep_alive(socket.clone(), interval);
+    if silent < 2 && !(measured && looks >= 2) {
+        state.looks.set((looks.min(2), silent));
+        return keep_alive(socket.clone(), interval / 2);
     }
     if !socket.is_open() {
         return; // the closing handshake has a deadline of its own
     }
+    state.looks.set((0, 0));
     let token: u64 = rand::random();
     state.ping.set(Some(Box::new((token, socket.reactor().now()))));
     socket.write_frame(true, false, OpCode::Ping, &token.to_be_bytes());
     // one that is alive has shown it, and needs no hurry
-    keep_alive(socket.clone(), if alive { interval } else { state.options.ping_timeout });
+    keep_alive(socket.clone(), if alive { interval / 2 } else { state.options.ping_timeout });
 }
 
 /// Whether a pong answers a keepalive ping, which is not the application's.

@@ -62,6 +62,8 @@ pub(crate) struct Socket {
     pub(crate) end: RefCell<Option<Box<End>>>,
     /// Whether anything has come since this was last looked at.
     pub(crate) heard: Cell<bool>,
+    /// How often it was looked at since the last ping, and how often in a row nothing had come.
+    pub(crate) looks: Cell<(u8, u8)>,
     /// The keepalive ping that waits for its answer.
     pub(crate) ping: Cell<Option<Box<(u64, Instant)>>>,
     /// In microseconds; 0 before the first answer.
@@ -116,6 +118,7 @@ impl WebSocket {
             unfinished: Cell::new(None),
             end: RefCell::default(),
             heard: Cell::new(false),
+            looks: Cell::default(),
             ping: Cell::new(None),
             round_trip: Cell::new(0),
             unanswered_ping: Cell::default(),

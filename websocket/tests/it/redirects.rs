@@ -1,6 +1,7 @@
 //! Redirects that a client follows, or refuses to: T63, and T62's loops.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use twistor_reactor::testing::MemoryReactor;
 use twistor_reactor::{Address, ClientFactory, ConnectionRefusedError, Connector, Factory, Failure};
@@ -327,7 +328,7 @@ fn t63_a_reconnection_begins_where_the_first_connection_did() {
             assert_eq!(told[3], format!("retry {}", round + 1), "before the factory is told");
             assert!(told[4].starts_with("client lost") && told[5] == "stop factory", "{told:?}");
             assert!(reactor.connecting().is_empty(), "it waits first");
-            second.wait(60.0);
+            reactor.advance(Duration::from_secs(60));
         }
     }
     fn noted<F: ClientFactory>(log: &Log, factory: F) -> ReconnectingClientFactory<F> {

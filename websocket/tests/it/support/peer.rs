@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::Deref;
 use std::rc::Rc;
-use std::time::Duration;
 
 use tungstenite::handshake::derive_accept_key;
 use twistor_reactor::testing::{MemoryPeer, MemoryReactor};
@@ -214,7 +213,7 @@ impl Peer {
 
     /// Lets time pass.
     pub(crate) fn wait(&self, seconds: f64) {
-        self.reactor.advance(Duration::from_secs_f64(seconds));
+        super::pass(&self.reactor, seconds);
     }
 
     pub(crate) fn settle(&self) {
