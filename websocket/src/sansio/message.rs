@@ -167,7 +167,8 @@ impl Message {
     /// `count` bytes have been read there.
     pub(super) fn fill(&mut self, frame: &mut Frame, count: usize) {
         if let Body::Filling(filling) = &mut self.body {
-            let piece = filling.fill(count);
+            // no more than there was room for, whatever the caller says
+            let piece = filling.fill(frame.here(count));
             frame.unmask(piece);
             frame.advance(piece.len());
         }

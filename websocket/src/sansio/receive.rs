@@ -146,8 +146,8 @@ impl Receiver {
         self.next_slowly(input)
     }
 
-    /// Where the next bytes of input may be put, to save them a copy; [`filled`](Self::filled) says how many were.
-    /// `None`: they are [`next`](Self::next)'s.
+    /// Where the next bytes of input may be put, to save them a copy; [`filled`](Self::filled) says how many were. `None`:
+    /// they are [`next`](Self::next)'s. It is for writing: what it holds may be of another message, of this thread.
     pub fn room(&mut self) -> Option<&mut [u8]> {
         if self.phase == Phase::Payload && !self.message.streamed { self.message.room(&self.frame) } else { None }
     }
