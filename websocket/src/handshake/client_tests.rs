@@ -192,6 +192,12 @@ fn a_refusal_brings_its_headers_body_and_retry_after() {
     assert_eq!(rejection.retry_after, None);
     assert!(rejection.feed(&[b'x'; 100_000]));
     assert_eq!(rejection.body.len(), 16 * 1024);
+
+    for (at, expected) in [("23:59:00", Some(59)), ("23:59:59", Some(0)), ("24:00:00", None)] {
+        let answer = format!("HTTP/1.1 503 Busy\r\nDate: Fri, 31 Dec 1999 {at} GMT\r\n{}", &date[19..]);
+        let HandshakeError::Status(rejection) = failed(&client("ws://a"), &answer) else { panic!() };
+        assert_eq!(rejection.retry_after, expected.map(std::time::Duration::from_secs), "{at}");
+    }
 }
 
 #[test]

@@ -147,7 +147,8 @@ pub struct Rejection {
     pub headers: HeaderMap,
     /// The body, as much as came of it, 16 KiB at most; with its chunk sizes when it is chunked.
     pub body: Vec<u8>,
-    /// `Retry-After`, if it is a number of seconds (a date is left in `headers`): do not come back sooner.
+    /// `Retry-After`: do not come back sooner. A date counts from the answer's own `Date`, whatever our clock says; without
+    /// that it is left in `headers`.
     pub retry_after: Option<Duration>,
     /// How long the body is, as far as it is kept.
     length: usize,
@@ -158,7 +159,10 @@ impl Rejection {
     pub(super) fn new(head: ResponseHead, rest: &[u8]) -> Box<Self> {
         let ResponseHead { status, headers, .. } = head;
         let number = |name| headers.get(name)?.to_str().ok()?.parse::<u32>().ok();
-        let retry_after = number(header::RETRY_AFTER).map(|seconds| Duration::from_secs(seconds.into()));
+        // RFC 9110, 10.2.3: a number of seconds or a date
+        let date = |name| httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok();
+        let until = || date(header::RETRY_AFTER)?.duration_since(date(header::DATE)?).ok();
+        let retry_after = number(header::RETRY_AFTER).map(|seconds| Duration::from_secs(seconds.into())).or_else(until);
         let length = number(header::CONTENT_LENGTH).and_then(|length| usize::try_from(length).ok());
         let length = length.unwrap_or(MAX_BODY).min(MAX_BODY);
         let mut rejection = Self { status, headers, body: Vec::new(), retry_after, length };
