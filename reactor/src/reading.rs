@@ -126,13 +126,16 @@ impl Transport {
         if conn.has_unread.replace(false) {
             self.deliver(core, &mut conn.unread.take().unwrap_or_default());
         }
+        let mut taken = 0;
         while conn.delegated.get() && conn.readable.get() && conn.wants_input() {
             conn.delegated.set(false);
             let mut lent = Lent { conn, outcome: Cell::new(None) };
             self.callback(core, |protocol, transport| protocol.read_from(transport, &mut lent));
             match lent.outcome.take() {
-                Some((Ok(1..), filled)) => {
-                    if self.is_drained(core, filled) {
+                Some((Ok(count @ 1..), filled)) => {
+                    taken += count;
+                    let goes_on = filled && conn.delegated.get() && taken < READ_BUFFER;
+                    if !goes_on && self.is_drained(core, filled) {
                         return true;
                     }
                 }

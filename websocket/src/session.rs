@@ -17,6 +17,9 @@ use crate::sansio::{Delivery, Event, OpCode, Receiver, Role};
 use crate::settings::Settings;
 use crate::socket::{WebSocket, WebSocketState};
 
+/// Enough of a message to see that it is large ([`Receiver::room`]).
+const FIRST_READ: usize = 20 * 1024;
+
 /// The adapter between a user's [`WebSocketProtocol`] and its TCP connection, once the opening handshake is done; the
 /// same for servers and clients.
 pub(crate) struct Session<P> {
@@ -189,10 +192,20 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
     }
 
     fn read_from(&mut self, transport: &Transport, source: &mut dyn io::Read) {
-        let Some(room) = self.receiver.room() else { return };
+        let Some(room) = self.receiver.room() else {
+            // behind a large message often comes another: only so much of it is to be copied as tells
+            let mut first = [0; FIRST_READ];
+            if let Ok(count @ 1..) = source.read(&mut first) {
+                self.data_received_mut(transport, &mut first[..count]);
+            }
+            return;
+        };
         if let Ok(count @ 1..) = source.read(room) {
             self.receiver.filled(count);
             self.data_received_mut(transport, &mut []);
+            if self.receiver.is_between_messages() {
+                transport.delegate_read();
+            }
         }
     }
 
