@@ -19,7 +19,8 @@ use crate::outbox::{MAX_SLICES, Outbox};
 use crate::producing::ProducerSlot;
 use crate::stream::Stream;
 use crate::timers::DelayedCall;
-use crate::transport::{BufferLimits, SEND_NOW, Transport};
+use crate::transport::{BufferLimits, Transport};
+use crate::writing::SEND_NOW;
 
 /// The life of a connection. `Ending` waits in the queue for its `connection_lost`.
 ///

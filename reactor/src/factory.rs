@@ -38,7 +38,7 @@ use crate::failure::Failure;
 ///     }
 /// }
 /// ```
-#[allow(unused_variables)]
+#[allow(unused_variables)] // as in `Protocol`
 pub trait Factory: 'static {
     /// What this factory builds.
     type Protocol: 'static;
@@ -83,7 +83,7 @@ impl<F: Factory> Factory for Rc<RefCell<F>> {
 }
 
 /// A factory for connections that we open: `twisted.internet.protocol.ClientFactory`.
-#[allow(unused_variables)]
+#[allow(unused_variables)] // as in `Protocol`
 pub trait ClientFactory: Factory {
     /// An attempt begins. `connector.stop_connecting()` gives it up.
     fn started_connecting(&mut self, connector: &Connector) {}

@@ -36,6 +36,7 @@ mod timers;
 mod transport;
 mod triggers;
 mod turn;
+mod writing;
 
 // The loop, its time and its results.
 pub use deferred::{Deferred, Resolver};

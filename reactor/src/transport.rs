@@ -6,22 +6,16 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::address::Address;
 use crate::conn::{Conn, Delivery, Patience, Phase, WriteHalf};
 use crate::core::Task;
-use crate::error::{BufferOverflow, ConnectionAborted};
+use crate::error::ConnectionAborted;
 use crate::failure::Failure;
-use crate::outbox::Outbox;
 use crate::producer::{Producer, Streaming};
 use crate::protocol::ProtocolHandle;
 use crate::reactor::Reactor;
 use crate::stream::Stream;
-
-/// With more than this queued, `write` hands it to the kernel at once instead of at the turn's end: one large send is
-/// as good as another, and memory stays small.
-pub(crate) const SEND_NOW: usize = 64 * 1024;
+use crate::writing::SEND_NOW;
 
 /// How much output a transport queues before it says so, and before it gives up. Sizes in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +27,9 @@ pub struct BufferLimits {
     /// [`Protocol::output_drained`](crate::Protocol::output_drained) is called. Default 0, as in Twisted.
     pub low: usize,
     /// A write that would make the queue longer than this, with something queued already, aborts the connection with
-    /// [`BufferOverflow`]. Default 64 MiB: Twisted has no limit, and its programs write whole files at once; a server
-    /// that sends to peers it does not trust sets less. (One write alone, with nothing queued, is never refused: its
-    /// bytes exist already.)
+    /// [`BufferOverflow`](crate::BufferOverflow). Default 64 MiB: Twisted has no limit, and its programs write whole
+    /// files at once; a server that sends to peers it does not trust sets less. (One write alone, with nothing queued,
+    /// is never refused: its bytes exist already.)
     pub cap: usize,
 }
 
@@ -65,155 +59,6 @@ impl Transport {
     pub(crate) fn enqueue(&self, delivery: Delivery) {
         if let Some(core) = self.0.core() {
             core.push(Task::Connection(self.clone(), delivery));
-        }
-    }
-
-    /// Queues bytes to be sent, copied, in order; sent when the running callback returns or at the end of the turn.
-    /// Dropped if the connection is gone or its sending half is shut.
-    #[inline]
-    pub fn write(&self, data: impl AsRef<[u8]>) {
-        let data = data.as_ref();
-        self.queue(data.len(), |out| out.push(data));
-    }
-
-    /// `write` for several pieces: `writeSequence`.
-    #[inline]
-    pub fn write_sequence(&self, pieces: &[&[u8]]) {
-        let added = pieces.iter().map(|piece| piece.len()).sum();
-        self.queue(added, |out| pieces.iter().for_each(|piece| out.push(piece)));
-    }
-
-    /// `write` for a short header, the first `used` bytes of `header`, and the payload that it frames: what a framing
-    /// protocol writes for each message, in the fewest instructions.
-    ///
-    /// # Panics
-    /// When `used` is more than 16.
-    #[inline]
-    pub fn write_framed(&self, header: &[u8; 16], used: usize, payload: &[u8]) {
-        assert!(used <= header.len(), "a header of {used} bytes in an array of 16");
-        self.queue(used + payload.len(), |out| out.push_framed(header, used, payload));
-    }
-
-    /// [`write_framed`](Self::write_framed) for a large payload: when nothing is queued before it, it is sent from
-    /// where it lies. What the socket does not take is queued: as a slice of what `share` gives, which is to be the
-    /// same bytes, or as a copy if it gives nothing.
-    ///
-    /// # Panics
-    /// When `used` is more than 16.
-    #[inline(never)]
-    pub fn write_framed_large(
-        &self,
-        header: &[u8; 16],
-        used: usize,
-        payload: &[u8],
-        share: impl FnOnce() -> Option<Bytes>,
-    ) {
-        let conn = self.conn();
-        let header = &header[..used];
-        let sent = self.send_directly(header, payload);
-        let header_left = &header[sent.min(used)..];
-        let payload_sent = sent.saturating_sub(used);
-        let left = used + payload.len() - sent;
-        if left > 0 {
-            self.queue(left, |out| {
-                out.push(header_left);
-                match share() {
-                    Some(shared) => out.push_shared(shared.slice(payload_sent..)),
-                    None => out.push(&payload[payload_sent..]),
-                }
-            });
-        } else if conn.watched.get() {
-            self.flushed(0);
-        }
-    }
-
-    /// Sends at once what the socket takes, if nothing is queued before it; how much that was.
-    fn send_directly(&self, header: &[u8], payload: &[u8]) -> usize {
-        let conn = self.conn();
-        if !conn.accepts_output() || !conn.writable.get() || !conn.out.borrow().is_empty() {
-            return 0;
-        }
-        let slices = [io::IoSlice::new(header), io::IoSlice::new(payload)];
-        // an error will be met again, and dealt with, when the queue is sent
-        let Ok(sent) = self.with_stream(|stream| stream.write_vectored(&slices)) else { return 0 };
-        conn.bytes_sent.set(conn.bytes_sent.get() + sent as u64);
-        if sent < header.len() + payload.len() {
-            conn.writable.set(false);
-        }
-        sent
-    }
-
-    /// `write` for a buffer that may be shared: a large one is queued as it is, without a copy.
-    pub fn write_bytes(&self, data: Bytes) {
-        self.queue(data.len(), |out| out.push_shared(data));
-    }
-
-    /// `write_bytes` at the turn's end, for what goes to many: handed to the kernel at once where nothing is queued, so
-    /// that the bytes are copied to no queue, and are in the cache for the next.
-    pub fn write_now(&self, data: &Bytes) {
-        let conn = self.conn();
-        let clear = conn.out.borrow().is_empty() && conn.writable.get() && !conn.watched.get();
-        if !clear || !conn.accepts_output() {
-            return self.write_bytes(data.clone());
-        }
-        let sent = match conn.stream.borrow_mut().as_mut().map(|stream| stream.write(data)) {
-            Some(Ok(sent)) => sent,
-            // would block, or is broken: what sends the queue deals with that
-            _ => 0,
-        };
-        conn.bytes_sent.set(conn.bytes_sent.get() + sent as u64);
-        if sent < data.len() {
-            self.write_bytes(data.slice(sent..));
-        }
-    }
-
-    #[inline]
-    fn queue(&self, added: usize, push: impl FnOnce(&mut Outbox)) {
-        let conn = self.conn();
-        if added == 0 || !conn.accepts_output() {
-            return;
-        }
-        let mut out = conn.out.borrow_mut();
-        let queued = out.len() + added;
-        if queued > added && queued > conn.limits.get().cap {
-            drop(out);
-            return self.overflow(queued - added, added);
-        }
-        push(&mut out);
-        drop(out);
-        self.written(queued);
-    }
-
-    #[cold]
-    fn overflow(&self, queued: usize, added: usize) {
-        let cap = self.0.limits.get().cap;
-        let text = format!("{queued} bytes are queued and {added} more would pass the limit of {cap}");
-        self.abort_with(Failure::new(BufferOverflow::with_detail(text)));
-    }
-
-    #[inline]
-    fn written(&self, queued: usize) {
-        if !self.0.listed.replace(true) {
-            self.list();
-        }
-        if queued > self.0.much.get() {
-            self.written_much();
-        }
-    }
-
-    #[inline(never)]
-    fn list(&self) {
-        if let Some(core) = self.0.core() {
-            core.push_dirty(self.clone());
-        }
-    }
-
-    #[cold]
-    fn written_much(&self) {
-        self.flush();
-        if self.buffered() > self.0.limits.get().high && !self.0.output_high.replace(true) {
-            self.0.watched.set(true);
-            self.enqueue(Delivery::OutputHigh);
         }
     }
 
@@ -421,7 +266,7 @@ impl Transport {
         self.with_stream(|stream| stream.set_keepalive(on))
     }
 
-    fn with_stream<R>(&self, f: impl FnOnce(&mut dyn Stream) -> io::Result<R>) -> io::Result<R> {
+    pub(crate) fn with_stream<R>(&self, f: impl FnOnce(&mut dyn Stream) -> io::Result<R>) -> io::Result<R> {
         let mut stream = self.0.stream.borrow_mut();
         stream.as_mut().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), |stream| f(&mut **stream))
     }
@@ -429,6 +274,12 @@ impl Transport {
     /// The connection's protocol, for use from a timer, a Deferred or another connection.
     pub fn protocol<P: 'static>(&self) -> ProtocolHandle<P> {
         ProtocolHandle::new(self.clone())
+    }
+
+    /// Calls `f` from the reactor's queue, in this turn or the next: what is to be done once a turn is put together so.
+    /// It is dropped if the reactor is gone. ([`Reactor::call_when_running`] waits for the startup; this does not.)
+    pub fn call_soon(&self, f: impl FnOnce(&Reactor) + 'static) {
+        self.0.call_soon(Box::new(f));
     }
 
     /// The reactor that serves this connection.
@@ -440,14 +291,6 @@ impl Transport {
             Some(core) => Reactor::from_core(core),
             None => panic!("the reactor of this transport has been dropped"),
         }
-    }
-}
-
-impl Transport {
-    /// Calls `f` from the reactor's queue, in this turn or the next: what is to be done once a turn is put together so. It
-    /// is dropped if the reactor is gone. ([`Reactor::call_when_running`] waits for the startup; this does not.)
-    pub fn call_soon(&self, f: impl FnOnce(&Reactor) + 'static) {
-        self.0.call_soon(Box::new(f));
     }
 }
 

@@ -275,7 +275,7 @@ impl Members {
         self.sockets.len() >= BATCH_FROM && message.frame().len() < SHARE_FROM
     }
 
-    /// The reactor, as long as there is somebody to send to. (A connection that is gone may have outlived it.)
+    /// A connection that is alive, and so is its reactor: one that is gone may have outlived it.
     fn connected(&self) -> Option<Transport> {
         self.sockets.iter().map(WebSocket::transport).find(|transport| transport.is_connected()).cloned()
     }
