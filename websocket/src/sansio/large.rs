@@ -14,8 +14,9 @@ pub(crate) const LARGE: usize = 64 * 1024;
 /// default.
 const KEPT: usize = 16 * 1024 * 1024;
 
-/// One read brings at most so much: what it brought is unmasked while it is in a cache.
-const MOST: usize = 256 * 1024;
+/// One read brings at most so much, so that others get their turn. Messages that share the caches are better read one
+/// after the other than all at once, piece by piece: a message of the largest size taken by default is not divided.
+const MOST: usize = 1024 * 1024;
 
 #[derive(Default)]
 struct Spare {
