@@ -37,8 +37,25 @@ impl Transport {
     /// When `used` is more than 16.
     #[inline]
     pub fn write_framed(&self, header: &[u8; 16], used: usize, payload: &[u8]) {
+        self.write_framed_with(header, used, payload, |_| {});
+    }
+
+    /// [`write_framed`](Self::write_framed) for a payload that is masked on its way: `change` is handed the queue's copy
+    /// of it, unless that is dropped. It is to leave this transport alone.
+    ///
+    /// # Panics
+    /// When `used` is more than 16, or `change` uses the transport.
+    ///
+    /// ```
+    /// # use twistor_reactor::testing::StringTransport;
+    /// let transport = StringTransport::new();
+    /// transport.write_framed_with(&[0x83; 16], 1, b"abc", |copy| copy.iter_mut().for_each(|byte| *byte ^= 1));
+    /// assert_eq!(transport.value(), b"\x83`cb");
+    /// ```
+    #[inline]
+    pub fn write_framed_with(&self, header: &[u8; 16], used: usize, payload: &[u8], change: impl FnOnce(&mut [u8])) {
         assert!(used <= header.len(), "a header of {used} bytes in an array of 16");
-        self.queue(used + payload.len(), |out| out.push_framed(header, used, payload));
+        self.queue(used + payload.len(), |out| change(out.push_framed(header, used, payload)));
     }
 
     /// [`write_framed`](Self::write_framed) for a large payload: when nothing is queued before it, it is sent from

@@ -8,11 +8,11 @@ use crate::backlog::{Waiting, cost};
 use crate::message::{AsMessage, Message, PreparedMessage};
 use crate::options::Overflow;
 use crate::sansio::large::{LARGE, shared};
-use crate::sansio::{MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode, Role, copy_masked, encode_header};
+use crate::sansio::{MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode, Role, copy_masked, encode_header, mask};
 use crate::socket::{WebSocket, WebSocketState};
 
-/// A prepared frame at least this long is shared by all queues; a shorter one is copied into each, as the transport
-/// would.
+/// A frame at least this long is queued in a buffer of its own, which many queues may share; a shorter one is copied into
+/// each, as the transport would.
 pub(crate) const SHARE_FROM: usize = 4 * 1024;
 
 impl WebSocket {
@@ -254,10 +254,14 @@ impl WebSocket {
         if self.socket().role == Role::Server {
             return self.write_unmasked(fin, rsv1, opcode, payload);
         }
-        let mut header = [0; MAX_HEADER];
+        let mut header = [0; 16];
+        let Some(head) = header.first_chunk_mut::<MAX_HEADER>() else { return };
         // RFC 6455, 5.3: a new key that cannot be predicted, for each frame
         let key = rand::random();
-        let length = encode_header(&mut header, fin, rsv1, opcode, payload.len(), Some(key));
+        let length = encode_header(head, fin, rsv1, opcode, payload.len(), Some(key));
+        if payload.len() < SHARE_FROM {
+            return self.socket().transport.write_framed_with(&header, length, payload, |copy| mask(copy, key));
+        }
         let mut frame = Vec::with_capacity(length + payload.len());
         frame.extend_from_slice(&header[..length]);
         copy_masked(&mut frame, payload, key);
