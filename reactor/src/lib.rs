@@ -20,6 +20,7 @@ mod ending;
 mod error;
 mod factory;
 mod failure;
+mod flushing;
 mod listen;
 mod outbox;
 mod producer;

@@ -1,11 +1,10 @@
-//! Listening ports.
+//! Listening ports: binding, accepting, running out of descriptors.
 
 use std::cell::{Cell, RefCell};
-use std::error::Error;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -25,127 +24,15 @@ use crate::protocol::{AnyProtocol, Protocol};
 use crate::stream::Stream;
 use crate::timers::DelayedCall;
 
+mod address;
+
+pub use address::{ListenAddress, ListenError, ListenOptions};
+
 /// Connections accepted in one turn, so that a rush of new ones does not keep the old ones waiting.
 const ACCEPTS_PER_TURN: usize = 64;
 
 /// How long to accept nothing after the process or the system ran out of something: trying at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Connections that the kernel holds ready between two accepts. Twisted's 50 is soon too few; the system's own limit
-/// (net.core.somaxconn, usually 4096) caps it.
-const BACKLOG: i32 = 1024;
-
-/// Where to listen, from `8000`, `"127.0.0.1:8000"`, `"[::]:8000"`, `"localhost:8000"` or a `SocketAddr`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenAddress(Where);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Where {
-    Socket(SocketAddr),
-    Text(String),
-}
-
-impl From<u16> for ListenAddress {
-    /// Every IPv4 interface.
-    fn from(port: u16) -> Self {
-        Self(Where::Socket((Ipv4Addr::UNSPECIFIED, port).into()))
-    }
-}
-
-impl From<SocketAddr> for ListenAddress {
-    fn from(address: SocketAddr) -> Self {
-        Self(Where::Socket(address))
-    }
-}
-
-impl<H: Into<std::net::IpAddr>> From<(H, u16)> for ListenAddress {
-    fn from((host, port): (H, u16)) -> Self {
-        Self(Where::Socket((host, port).into()))
-    }
-}
-
-impl From<&str> for ListenAddress {
-    fn from(text: &str) -> Self {
-        Self(Where::Text(text.to_owned()))
-    }
-}
-
-impl From<String> for ListenAddress {
-    fn from(text: String) -> Self {
-        Self(Where::Text(text))
-    }
-}
-
-impl ListenAddress {
-    fn resolve(&self) -> io::Result<SocketAddr> {
-        match &self.0 {
-            Where::Socket(address) => Ok(*address),
-            // an interface's name: /etc/hosts answers; a start-up call may wait for it
-            Where::Text(text) => text.to_socket_addrs()?.next().ok_or_else(|| ErrorKind::AddrNotAvailable.into()),
-        }
-    }
-}
-
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Where::Socket(address) if address.ip().is_unspecified() => write!(f, "any:{}", address.port()),
-            Where::Socket(address) => address.fmt(f),
-            Where::Text(text) => f.write_str(text),
-        }
-    }
-}
-
-/// How to listen. Start from `ListenOptions::default()`.
-#[derive(Debug, Clone)]
-pub struct ListenOptions {
-    /// Connections that wait for `accept` in the kernel: default 1024 (the system may allow less; Twisted: 50).
-    pub backlog: i32,
-    /// Whether several sockets, of other processes too, may share the port and its connections (SO_REUSEPORT):
-    /// default false. SO_REUSEADDR is always set, so that a restarted server gets its port back.
-    pub reuse_port: bool,
-}
-
-impl Default for ListenOptions {
-    fn default() -> Self {
-        Self { backlog: BACKLOG, reuse_port: false }
-    }
-}
-
-/// A port could not be opened: `CannotListenError`. It gives the factory back.
-pub struct ListenError<F> {
-    /// The factory that was to serve the port; not started.
-    pub factory: F,
-    /// The address, as it was given.
-    pub address: ListenAddress,
-    /// Why.
-    pub error: io::Error,
-}
-
-impl<F> fmt::Display for ListenError<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Couldn't listen on {}: ", self.address)?;
-        match self.error.raw_os_error() {
-            Some(code) => {
-                let text = self.error.to_string();
-                write!(f, "[Errno {code}] {}.", text.split(" (os error").next().unwrap_or(&text))
-            }
-            None => write!(f, "{}.", self.error),
-        }
-    }
-}
-
-impl<F> fmt::Debug for ListenError<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ListenError({}, {:?})", self.address, self.error)
-    }
-}
-
-impl<F> Error for ListenError<F> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.error)
-    }
-}
 
 /// A factory of any type, as a port uses it.
 trait ServerFactory {
