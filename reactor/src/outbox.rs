@@ -49,16 +49,22 @@ impl Outbox {
     }
 
     /// A short header, its first `used` bytes, and what it frames. Copying the whole array and cutting it is one or two
-    /// moves, where a copy of unknown length is a call. Gives the copy of the payload.
+    /// moves, where a copy of unknown length is a call.
     #[inline]
-    pub(crate) fn push_framed(&mut self, header: &[u8; 16], used: usize, payload: &[u8]) -> &mut [u8] {
+    pub(crate) fn push_framed(&mut self, header: &[u8; 16], used: usize, payload: &[u8]) {
         let start = self.tail.len();
         self.tail.reserve(header.len() + payload.len());
         self.tail.extend_from_slice(header);
         self.tail.truncate(start + used);
         self.tail.extend_from_slice(payload);
         self.len += used + payload.len();
-        &mut self.tail[start + used..]
+    }
+
+    /// The last `count` bytes that were copied.
+    #[inline]
+    pub(crate) fn last(&mut self, count: usize) -> &mut [u8] {
+        let start = self.tail.len() - count;
+        &mut self.tail[start..]
     }
 
     /// Exchanges the growing buffer, while it holds nothing, for one that somebody else keeps between turns.

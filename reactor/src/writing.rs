@@ -37,7 +37,8 @@ impl Transport {
     /// When `used` is more than 16.
     #[inline]
     pub fn write_framed(&self, header: &[u8; 16], used: usize, payload: &[u8]) {
-        self.write_framed_with(header, used, payload, |_| {});
+        assert!(used <= header.len(), "a header of {used} bytes in an array of 16");
+        self.queue(used + payload.len(), |out| out.push_framed(header, used, payload));
     }
 
     /// [`write_framed`](Self::write_framed) for a payload that is masked on its way: `change` is handed the queue's copy
@@ -55,7 +56,10 @@ impl Transport {
     #[inline]
     pub fn write_framed_with(&self, header: &[u8; 16], used: usize, payload: &[u8], change: impl FnOnce(&mut [u8])) {
         assert!(used <= header.len(), "a header of {used} bytes in an array of 16");
-        self.queue(used + payload.len(), |out| change(out.push_framed(header, used, payload)));
+        self.queue(used + payload.len(), |out| {
+            out.push_framed(header, used, payload);
+            change(out.last(payload.len()));
+        });
     }
 
     /// [`write_framed`](Self::write_framed) for a large payload: when nothing is queued before it, it is sent from
