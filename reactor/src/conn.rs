@@ -103,6 +103,8 @@ pub(crate) struct Conn {
     /// On the turn's list of connections to flush, or about to be flushed anyhow.
     pub(crate) listed: Cell<bool>,
     pub(crate) output_high: Cell<bool>,
+    /// `output_drained` was asked for.
+    pub(crate) drain_awaited: Cell<bool>,
     /// Something waits for the output to drain: a producer, a close, a watermark.
     pub(crate) watched: Cell<bool>,
     pub(crate) abortive: Cell<bool>,
@@ -166,6 +168,7 @@ impl Conn {
             waiting: Cell::new(false),
             listed: Cell::new(false),
             output_high: Cell::new(false),
+            drain_awaited: Cell::new(false),
             watched: Cell::new(false),
             abortive: Cell::new(false),
             stream: RefCell::new(None),
@@ -275,7 +278,8 @@ impl Transport {
     }
 
     pub(crate) fn lost(&self, error: io::Error) {
-        self.conn().end(self, Failure::new(ConnectionLost::from(error)), false);
+        let reason = self.conn().stream.borrow_mut().as_mut().and_then(|stream| stream.reason());
+        self.conn().end(self, reason.unwrap_or_else(|| Failure::new(ConnectionLost::from(error))), false);
     }
 
     /// A producer's panic is its connection's end.

@@ -22,8 +22,8 @@ use crate::timers::Timers;
 use crate::transport::Transport;
 use crate::triggers::Triggers;
 
-/// One `recv` takes at most this much: large enough that 1 MiB messages come in few calls, small enough for the L2
-/// cache.
+/// One `recv` takes at most this much (but for a protocol that reads for itself): large enough that calls are few, small
+/// enough for the L2 cache.
 pub(crate) const READ_BUFFER: usize = 256 * 1024;
 
 /// Tokens of the reactor's own sources; a slab key never comes near them.

@@ -77,6 +77,7 @@ impl Transport {
                 // Closing with unread input would make the kernel send RST, which can destroy what we sent last.
                 discard_input(&mut *stream);
             }
+            stream.closed();
         }
         conn.out.borrow_mut().clear();
         drop(conn.unread.take());

@@ -72,9 +72,8 @@ impl Transport {
         if left > 0 {
             self.watch_stall(left);
         }
-        if conn.output_high.get() && left <= conn.limits.get().low {
-            conn.output_high.set(false);
-            self.enqueue(Delivery::OutputDrained);
+        if (conn.output_high.get() || conn.drain_awaited.get()) && left <= conn.limits.get().low {
+            self.drained();
         }
         if left > 0 {
             return;
@@ -87,6 +86,12 @@ impl Transport {
         } else if conn.write_half.get() == WriteHalf::Ending {
             self.enqueue(Delivery::ShutWrite);
         }
+    }
+
+    pub(crate) fn drained(&self) {
+        self.conn().output_high.set(false);
+        self.conn().drain_awaited.set(false);
+        self.enqueue(Delivery::OutputDrained);
     }
 
     /// While output waits, the peer must take some of it in each period: all that waited, or [`SLOWEST`] bytes a

@@ -10,6 +10,7 @@
 //! borrow may be held over any handle call. The exception is named for it: [`ProtocolHandle::with`].
 
 mod address;
+mod carried;
 mod clock;
 mod conn;
 mod connect;
@@ -53,6 +54,7 @@ pub use protocol::{Protocol, ProtocolHandle, WithError};
 
 // Connections.
 pub use address::Address;
+pub use carried::{Carried, Carrier};
 pub use connect::{ConnectInProgress, ConnectOptions, Connector, ConnectorState, WeakConnector};
 pub use listen::{ListenAddress, ListenError, ListenOptions, ListeningPort};
 pub use transport::{BufferLimits, ProducerRegistered, Transport};

@@ -131,7 +131,8 @@ impl Outbox {
         all.split_off(self.sent)
     }
 
-    fn close_tail(&mut self) {
+    /// What was copied so far becomes a piece of its own.
+    pub(crate) fn close_tail(&mut self) {
         if !self.tail.is_empty() {
             let tail = Bytes::from(std::mem::take(&mut self.tail));
             self.chunks.get_or_insert_default().push_back(tail);

@@ -8,6 +8,7 @@ use socket2::SockRef;
 
 use crate::address::Address;
 use crate::conn::Readiness;
+use crate::failure::Failure;
 
 /// A non-blocking byte stream. `WouldBlock` means that an event will come when it is worth another try.
 pub(crate) trait Stream {
@@ -19,8 +20,18 @@ pub(crate) trait Stream {
     fn end(&mut self) -> Option<io::Result<()>>;
     /// An error that waits on the socket, though nobody reads.
     fn take_error(&mut self) -> Option<io::Error>;
+    /// Why it broke, where that is more than an error of the system.
+    fn reason(&mut self) -> Option<Failure> {
+        None
+    }
+    /// Whether what is written at once arrives as such, and must not be put together with other writes.
+    fn keeps_records(&self) -> bool {
+        false
+    }
     /// Closing it from now on resets the connection (TCP: RST instead of FIN).
     fn set_abortive(&mut self);
+    /// It is dropped now, the reactor being there still: for what does not close by that alone.
+    fn closed(&mut self) {}
     /// Bytes written that the peer has not taken yet, as far as is known.
     fn in_flight(&self) -> usize;
     fn host(&self) -> io::Result<Address>;

@@ -72,23 +72,27 @@ impl Transport {
         self.0.bytes_sent.get()
     }
 
+    /// Whether the kernel has refused some of the output: what is queued waits for the peer, not for the turn's end.
+    pub fn is_blocked(&self) -> bool {
+        !self.0.writable.get() && self.buffered() > 0
+    }
+
     /// Asks for [`Protocol::output_drained`](crate::Protocol::output_drained) when the output is at or below
-    /// [`BufferLimits::low`] (again), whether or not it was high.
+    /// [`BufferLimits::low`] (again) and not blocked, whether or not it was high.
     pub fn notify_drained(&self) {
-        if self.0.is_over() || self.0.output_high.replace(true) {
+        if self.0.is_over() || self.0.drain_awaited.replace(true) {
             return;
         }
         self.0.watched.set(true);
-        if self.buffered() <= self.0.limits.get().low {
-            self.0.output_high.set(false);
-            self.enqueue(Delivery::OutputDrained);
+        if self.buffered() <= self.0.limits.get().low && !self.is_blocked() {
+            self.drained();
         }
     }
 
     /// Sets the output limits.
     pub fn set_buffer_limits(&self, limits: BufferLimits) {
         self.0.limits.set(limits);
-        self.0.much.set(limits.high.min(SEND_NOW));
+        self.0.much.set(if self.keeps_records() { 0 } else { limits.high.min(SEND_NOW) });
     }
 
     /// The output limits.

@@ -171,9 +171,17 @@ impl Transport {
         }
     }
 
+    /// Whether each write stands for itself: it is handed on at once, or queued alone.
+    pub(crate) fn keeps_records(&self) -> bool {
+        self.conn().stream.borrow().as_ref().is_some_and(|stream| stream.keeps_records())
+    }
+
     #[cold]
     fn written_much(&self) {
         self.flush();
+        if self.keeps_records() {
+            self.conn().out.borrow_mut().close_tail();
+        }
         if self.buffered() > self.conn().limits.get().high && !self.conn().output_high.replace(true) {
             self.conn().watched.set(true);
             self.enqueue(Delivery::OutputHigh);

@@ -4,6 +4,7 @@
 //! run in memory and virtual time; those that need the kernel use loopback sockets, whose peers are plain `std::net` in
 //! threads, and give up after seconds instead of hanging.
 
+mod carried;
 mod closing;
 mod common;
 mod connectors;
