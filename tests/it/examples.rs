@@ -9,8 +9,9 @@ use tungstenite::Message;
 use crate::support::{ClosedPort, Example, bounded, dial, patient, tungstenite};
 
 /// The examples that serve, and where their WebSockets are.
-const SERVERS: [(&str, Option<&str>); 8] = [
+const SERVERS: [(&str, Option<&str>); 9] = [
     ("autobahn_broadcast_server", Some("/")),
+    ("autobahn_streaming_server", Some("/")),
     ("chat_server", Some("/")),
     ("chat_rooms", Some("/room/tea")),
     ("maas_chat", Some("/")),
@@ -104,7 +105,7 @@ fn the_client_chats_with_the_chat_server() {
     });
 }
 
-// P123: the string is Twisted's.
+// P104: the string is Twisted's.
 #[test]
 fn the_client_says_that_nobody_listens() {
     bounded(|| {
@@ -211,6 +212,23 @@ fn next_of(client: &mut tungstenite::WebSocket<TcpStream>, start: &str) -> Strin
         }
         assert!(message.is_text() && text.starts_with("tick "), "{message:?}");
     }
+}
+
+#[test]
+fn the_streaming_server_says_a_digest_after_every_mebibyte_however_it_is_cut() {
+    bounded(|| {
+        let (server, port) = Example::serve("autobahn_streaming_server", 0);
+        let mut client = tungstenite(loopback(port), "/");
+        // FNV-1a of 1 and of 2 MiB of zeros; each message begins anew
+        let digests = ["a96777069d622325", "7ab6a128b6a22325"];
+        for mebibytes in [2, 1] {
+            client.send(Message::binary(vec![0; (mebibytes << 20) + 1])).expect("sent");
+            for digest in &digests[..mebibytes] {
+                assert_eq!(client.read().expect("a digest"), Message::text(*digest), "of {mebibytes} MiB");
+            }
+        }
+        server.terminate();
+    });
 }
 
 #[test]

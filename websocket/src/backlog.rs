@@ -169,7 +169,10 @@ impl Backlog {
         (dropped, true)
     }
 
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+    /// Drops everything; how many messages that was, one in pieces not counted.
+    pub(crate) fn clear(&mut self) -> u64 {
+        let all = std::mem::take(self);
+        let entries = all.queue.iter().flat_map(|queue| &queue.entries);
+        entries.filter(|(_, message)| !matches!(message, Waiting::Frame { .. })).count() as u64
     }
 }

@@ -9,8 +9,8 @@ use twistor_reactor::{Connector, ConnectorState, Failure, Protocol, WeakConnecto
 use crate::handshake::{ClientRequest, HandshakeError, RedirectError, RedirectPolicy};
 use crate::http::excerpt;
 
-/// What a client factory knows of redirects: which of them are followed, and who is connecting, since a protocol that is
-/// redirected needs its connector.
+/// What a client factory knows of redirects: which of them are followed, and who is connecting, since a protocol that
+/// is redirected needs its connector.
 #[derive(Debug, Default)]
 pub(crate) struct Following {
     policy: RedirectPolicy,
@@ -25,6 +25,8 @@ impl Following {
 
     pub(crate) fn started(&mut self, connector: &Connector) {
         if self.policy.max > 0 {
+            // a wrapper of ours may have kept the end of earlier attempts to itself
+            self.connecting.retain(|other| other.upgrade().is_some_and(|other| other != *connector));
             self.connecting.push(connector.downgrade());
         }
     }
@@ -81,6 +83,12 @@ impl Course {
         let (host, port) = if stays { connector.target() } else { (request.url().host.clone(), request.url().port) };
         connector.redirect(&host, port, successor)
     }
+
+    /// The connector, while it has no connection for the protocol that was redirected, but tries to make one.
+    pub(crate) fn connecting(&self) -> Option<Connector> {
+        let connector = self.connector.as_ref()?.upgrade()?;
+        (connector.state() == ConnectorState::Connecting).then_some(connector)
+    }
 }
 
 /// A redirect that the client's [`RedirectPolicy`] does not let it follow.
@@ -105,5 +113,54 @@ impl fmt::Display for RedirectRefused {
 impl Error for RedirectRefused {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.reason.source()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use twistor_reactor::testing::MemoryReactor;
+    use twistor_reactor::{Address, ClientFactory, ConnectOptions, Factory, Transport};
+
+    use super::*;
+
+    struct Quiet;
+
+    impl Protocol for Quiet {
+        fn data_received(&mut self, _: &Transport, _: &[u8]) {}
+    }
+
+    /// As a wrapper that keeps the end of its attempts to itself.
+    struct Wrapper(Rc<RefCell<Following>>);
+
+    impl Factory for Wrapper {
+        type Protocol = Quiet;
+        fn build_protocol(&mut self, _: &Address) -> Option<Quiet> {
+            None
+        }
+    }
+
+    impl ClientFactory for Wrapper {
+        fn started_connecting(&mut self, connector: &Connector) {
+            self.0.borrow_mut().started(connector);
+        }
+    }
+
+    #[test]
+    fn those_who_connect_are_forgotten_with_their_connectors() {
+        let following = Rc::new(RefCell::new(Following::new(RedirectPolicy::follow_up_to(1, false))));
+        let reactor = MemoryReactor::new();
+        let options = ConnectOptions { timeout: Some(Duration::from_secs(1)), ..ConnectOptions::default() };
+        let again = reactor.connect_tcp_with("a", 80, Wrapper(following.clone()), options.clone());
+        for _ in 0..9 {
+            drop(reactor.connect_tcp_with("b", 80, Wrapper(following.clone()), options.clone()));
+            reactor.advance(Duration::from_secs(1));
+            let _ = again.connect();
+        }
+        reactor.settle();
+        assert!(following.borrow().connecting.len() <= 2, "{following:?}");
     }
 }

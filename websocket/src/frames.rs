@@ -17,7 +17,7 @@ use crate::sending::{ControlTooLong, MessageUnfinished};
 use crate::socket::WebSocket;
 
 /// A frame's buffer up to this size is kept for the next one: it fits most, and a thousand idle connections own 4 MiB.
-const KEPT_BUFFER: usize = 4 * 1024;
+pub(crate) const KEPT_BUFFER: usize = 4 * 1024;
 
 /// A protocol that takes frames: `IWebSocketsFrameReceiver`. Wrap its factory in a [`FramesFactory`].
 ///
@@ -28,7 +28,7 @@ const KEPT_BUFFER: usize = 4 * 1024;
 /// | `makeConnection(transport)` | `connection_made(transport)`; the transport comes with every callback |
 /// | `transport.sendFrame(opcode, data, fin)` | [`transport.send_frame(opcode, data, fin)`](FrameTransport::send_frame) |
 /// | `transport.loseConnection(code, reason)` | [`transport.lose_connection(code, reason)`](WebSocket::lose_connection) |
-/// | `lookupProtocol(names, request)` | [`negotiate(request)`](Self::negotiate) |
+/// | `lookupProtocol(names, request)` | [`lookup_protocol`](crate::lookup_protocol), or [`negotiate`](Self::negotiate) |
 ///
 /// As there, pings are answered and a Close is answered and ends the connection, whatever this protocol does about
 /// them. What is new: frames are checked (order, UTF-8, sizes) before they get here.

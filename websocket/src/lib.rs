@@ -11,12 +11,16 @@ mod closed;
 mod closing;
 mod connections;
 mod deciding;
+mod endpoint;
 mod following;
+mod forwarding;
 mod frames;
 pub mod handshake;
 pub mod http;
+mod lookup;
 mod message;
 mod observer;
+mod opening;
 mod options;
 mod pending;
 mod protocol;
@@ -34,6 +38,7 @@ mod site;
 mod socket;
 mod topics;
 mod twisted;
+mod wrapping;
 
 #[cfg(test)]
 mod lobby;
@@ -46,7 +51,9 @@ pub use socket::{WebSocket, WebSocketState};
 
 // Servers and clients.
 pub use client::{ClientError, ExtensionError, WebSocketClient, WebSocketClientFactory, connect_ws};
+pub use endpoint::{WebSocketClientEndpoint, WhenConnected};
 pub use following::RedirectRefused;
+pub use lookup::{AnyWebSocketProtocol, lookup_protocol};
 pub use options::{Options, Overflow};
 pub use resource::Resource;
 pub use server::{WebSocketResource, WebSocketServerFactory};
@@ -65,9 +72,10 @@ pub use reconnect::{ReconnectOptions, ReconnectingClientFactory, Reconnection, R
 pub use reconnecting::Reconnecting;
 
 // Dialects.
-pub use autobahn::{Autobahn, AutobahnFactory, AutobahnProtocol};
+pub use autobahn::{Autobahn, AutobahnFactory, AutobahnProtocol, AutobahnTransport};
 pub use frames::{FrameMisuse, FrameReceiver, FrameTransport, Frames, FramesFactory, close_frame};
 pub use twisted::{Twisted, TwistedFactory, TwistedProtocol, TwistedTransport};
+pub use wrapping::{Wrapping, WrappingFactory};
 
 // How things end.
 pub use closed::{CloseStatus, Initiator, LimitExceeded, WebSocketClosed, close_code};

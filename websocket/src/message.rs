@@ -63,7 +63,7 @@ impl<'a> Message<'a> {
 }
 
 /// What can be sent as a message: `&str` and `String` as text, `&[u8]`, `Vec<u8>` and `Bytes` as binary, a received
-/// [`Frame`] as it came.
+/// [`Frame`] as it came, `(payload, is_binary)` as it says.
 pub trait AsMessage {
     /// The message.
     fn as_message(&self) -> Message<'_>;

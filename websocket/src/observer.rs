@@ -6,13 +6,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ::http::StatusCode;
-use twistor_reactor::{Address, Failure};
+use twistor_reactor::{Address, Connector, Failure};
 
-use crate::client::ExtensionError;
 use crate::closed::{CloseStatus, LimitExceeded, WebSocketClosed};
 use crate::following::RedirectRefused;
 use crate::handshake::HandshakeError;
 use crate::http::Response;
+use crate::opening::ExtensionError;
 use crate::socket::WebSocket;
 
 /// Sees what happens on all WebSockets of a server or a client, to count and export it. It is given to
@@ -58,8 +58,15 @@ use crate::socket::WebSocket;
 /// ```
 #[allow(unused_variables)] // the defaults ignore what they are given; the names document it
 pub trait Observer {
-    /// An opening handshake did not lead to a WebSocket. A client whose TCP connection did not come about had none;
-    /// that is told only to [`client_connection_failed`](twistor_reactor::ClientFactory::client_connection_failed).
+    /// Client: no TCP connection came about, so that there is no peer and was no handshake. `connector.target()` is
+    /// where it was to go, `reason` as for [`client_connection_failed`]: refused, no such name, no answer in time,
+    /// given up. Told once for each attempt, before its factory is, and instead of `handshake_failed`; for a place that
+    /// the client was redirected to, too, although its factory has a `client_connection_lost` then.
+    ///
+    /// [`client_connection_failed`]: twistor_reactor::ClientFactory::client_connection_failed
+    fn connection_failed(&self, connector: &Connector, reason: &Failure) {}
+
+    /// An opening handshake did not lead to a WebSocket.
     fn handshake_failed(&self, peer: &Address, why: HandshakeFailure) {}
 
     /// A WebSocket is open. Its protocol's `connection_made` follows.
@@ -78,6 +85,9 @@ pub trait Observer {
 
 /// Shared, so that whoever exports the counts can read them.
 impl<T: Observer + ?Sized> Observer for Rc<T> {
+    fn connection_failed(&self, connector: &Connector, reason: &Failure) {
+        (**self).connection_failed(connector, reason);
+    }
     fn handshake_failed(&self, peer: &Address, why: HandshakeFailure) {
         (**self).handshake_failed(peer, why);
     }
@@ -133,7 +143,7 @@ pub enum HandshakeFailure {
     Timeout,
     /// The peer went away meanwhile.
     Lost,
-    /// Client: the server's answer was not an acceptance; this was its status, if it had one.
+    /// Client: the server's answer, or the proxy's, was not an acceptance; this was its status, if it had one.
     Rejected(Option<StatusCode>),
 }
 
@@ -158,9 +168,8 @@ impl HandshakeFailure {
     pub(crate) fn of_client(reason: &Failure) -> Self {
         let cause = reason.value::<WebSocketClosed>().map_or(reason, |closed| &closed.cause);
         let rejected = |error: &HandshakeError| match error {
-            HandshakeError::Status(rejection) => Some(rejection.status),
             HandshakeError::Redirect { status, .. } => Some(*status),
-            _ => None,
+            other => other.rejection().map(|rejection| rejection.status),
         };
         if let Some(error) = cause.value::<HandshakeError>() {
             Self::Rejected(rejected(error))
@@ -186,16 +195,19 @@ pub(crate) struct Observed {
     pub(crate) traffic: Cell<Traffic>,
     /// The traffic is going to be told.
     pub(crate) due: Cell<bool>,
+    /// It has panicked before.
+    careless: Cell<bool>,
 }
 
 impl Observed {
     pub(crate) fn by(observer: impl Observer + 'static) -> Self {
-        Self { observer: Box::new(observer), traffic: Cell::default(), due: Cell::new(false) }
+        Self { observer: Box::new(observer), traffic: Cell::default(), due: Cell::new(false), careless: Cell::new(false) }
     }
 
-    /// Calls the observer. Its panics are its own affair.
+    /// Calls the observer. Its panics are its own affair, and told of once: it may panic at whatever a peer does.
     pub(crate) fn tell(&self, call: impl FnOnce(&dyn Observer)) {
-        if catch_unwind(AssertUnwindSafe(|| call(&*self.observer))).is_err() {
+        let panicked = catch_unwind(AssertUnwindSafe(|| call(&*self.observer))).is_err();
+        if panicked && !self.careless.replace(true) {
             log::error!("an observer panicked, and missed something");
         }
     }

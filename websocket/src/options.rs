@@ -16,10 +16,13 @@ use crate::sansio::{Limits, deflate::DeflateOptions};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The request's (server) or response's (client) head: 16 KiB in all, 8 KiB a line, 100 fields.
+    /// The request's (server) or response's (client) head: 16 KiB in all, 8 KiB a line, 100 fields. For a
+    /// [`WebSocketResource`](crate::WebSocketResource) the site's: [`SiteOptions::limits`](crate::SiteOptions::limits).
     pub head: HeadLimits,
     /// From the TCP connection to the end of the opening handshake, whatever trickles in meanwhile. Default 10 s, as
     /// uWebSockets, netty and Python's websockets have it; Autobahn's 5 s are few for a telephone. `None`: no limit.
+    /// For a [`WebSocketResource`](crate::WebSocketResource) it limits what is decided [later](crate::Negotiation); the
+    /// request has [`SiteOptions::request_timeout`](crate::SiteOptions::request_timeout).
     pub open_handshake_timeout: Option<Duration>,
     /// From our Close to the end of the connection. Default 5 s; Autobahn has 1 s, ws 30 s. `None`: no limit.
     pub close_handshake_timeout: Option<Duration>,
@@ -67,12 +70,16 @@ pub struct Options {
     pub compression: Option<DeflateOptions>,
     /// Server: connections at once, over all addresses; more are answered 503 with `Retry-After`. Default `None`.
     pub max_connections: Option<usize>,
-    /// Server: connections at once from one IP address. Default `None`: behind a proxy all have one.
+    /// Server: connections at once from one IP address, and apart from them handshakes in progress. Default `None`:
+    /// behind a proxy all have one. In a site, requests in progress are limited by
+    /// [`SiteOptions::max_requests_per_address`](crate::SiteOptions::max_requests_per_address).
     pub max_connections_per_address: Option<usize>,
     /// Server: opening handshakes in progress at once; more are answered 503 with `Retry-After`. Counted are
     /// connections from which a request is awaited and, apart, those whose answer is
     /// ([`Negotiation::Later`](crate::Negotiation)). Default 4096: 64 MiB of unfinished heads at worst, and as many as
-    /// a server accepts in a tenth of a second, so that clients in a hurry do not meet it. `None`: no limit.
+    /// a server accepts in a tenth of a second, so that clients in a hurry do not meet it. `None`: no limit. In a site,
+    /// requests are limited by [`SiteOptions::max_requests`](crate::SiteOptions::max_requests), and only those whose
+    /// answer is awaited by this.
     pub max_handshakes: Option<usize>,
     /// Outgoing messages longer than this many bytes are sent in fragments of it (Autobahn's autoFragmentSize).
     /// Default `None`: never.

@@ -134,7 +134,8 @@ impl<F: ClientFactory> ReconnectingClientFactory<F> {
     /// The handle by which it is stopped and resumed; to be taken before it connects.
     pub fn handle(&self) -> Reconnection {
         let mut control = self.control.borrow_mut();
-        let handle = control.upgrade().unwrap_or_else(|| Rc::new(Control::new(self.state.clone())));
+        let new = || Rc::new(Control { state: self.state.clone(), connector: RefCell::default() });
+        let handle = control.upgrade().unwrap_or_else(new);
         *control = Rc::downgrade(&handle);
         Reconnection(handle)
     }
@@ -175,9 +176,7 @@ impl<F: ClientFactory> ReconnectingClientFactory<F> {
                 let _ = target.connect(); // connecting already: so be it
             }
         });
-        if let Some(control) = self.control.borrow().upgrade() {
-            control.waiting.set(Some(call));
-        }
+        self.state.waiting.set(Some(call));
     }
 }
 
@@ -205,6 +204,7 @@ impl<F: ClientFactory> Factory for ReconnectingClientFactory<F> {
 /// The next attempt is arranged for before the wrapped factory's hook is called, which may thus stop it.
 impl<F: ClientFactory> ClientFactory for ReconnectingClientFactory<F> {
     fn started_connecting(&mut self, connector: &Connector) {
+        self.state.stop_waiting(); // somebody did not wait, and calls `connect` perhaps each time
         if let Some(control) = self.control.borrow().upgrade() {
             control.connector.replace(Some(connector.clone()));
         }
@@ -237,19 +237,6 @@ pub struct Reconnection(Rc<Control>);
 struct Control {
     state: Rc<State>,
     connector: RefCell<Option<Connector>>,
-    waiting: Cell<Option<DelayedCall>>,
-}
-
-impl Control {
-    fn new(state: Rc<State>) -> Self {
-        Self { state, connector: RefCell::default(), waiting: Cell::default() }
-    }
-
-    fn waiting(&self) -> Option<DelayedCall> {
-        let call = self.waiting.take();
-        self.waiting.set(call.clone());
-        call.filter(DelayedCall::active)
-    }
 }
 
 impl Reconnection {
@@ -257,9 +244,7 @@ impl Reconnection {
     /// after its end.
     pub fn stop_trying(&self) {
         self.0.state.trying.set(false);
-        if let Some(call) = self.0.waiting.take() {
-            let _ = call.cancel(); // called already: its attempt is the connector's
-        }
+        self.0.state.stop_waiting();
         if let Some(connector) = self.connector() {
             let _ = connector.stop_connecting(); // as in Twisted, it need not be connecting
         }
@@ -270,7 +255,7 @@ impl Reconnection {
     pub fn continue_trying(&self) {
         self.0.state.trying.set(true);
         self.0.state.reset();
-        if let Some(connector) = self.connector().filter(|_| self.0.waiting().is_none()) {
+        if let Some(connector) = self.connector().filter(|_| self.next_attempt().is_none()) {
             let _ = connector.connect(); // connected or connecting: nothing to do
         }
     }
@@ -293,7 +278,7 @@ impl Reconnection {
 
     /// When the next attempt is due, if it waits for one.
     pub fn next_attempt(&self) -> Option<Instant> {
-        self.0.waiting().map(|call| call.time())
+        self.0.state.waiting().map(|call| call.time())
     }
 
     /// The connector, from the first attempt on.
@@ -320,6 +305,8 @@ pub(crate) struct State {
     retries: Cell<u32>,
     /// The bound of the next wait.
     bound: Cell<Duration>,
+    /// The call that makes the next attempt, or made the latest.
+    waiting: Cell<Option<DelayedCall>>,
     /// Since when there is a connection.
     pub(crate) connected: Cell<Option<Instant>>,
     /// How the protocol saw it end.
@@ -332,6 +319,7 @@ impl State {
             trying: Cell::new(true),
             retries: Cell::new(0),
             bound: Cell::new(options.initial_delay),
+            waiting: Cell::new(None),
             connected: Cell::new(None),
             closed: Cell::new(None),
             options,
@@ -343,14 +331,26 @@ impl State {
         self.bound.set(self.options.initial_delay);
     }
 
+    fn waiting(&self) -> Option<DelayedCall> {
+        let call = self.waiting.take();
+        self.waiting.set(call.clone());
+        call.filter(DelayedCall::active)
+    }
+
+    fn stop_waiting(&self) {
+        if let Some(call) = self.waiting.take() {
+            let _ = call.cancel(); // called already: its attempt is the connector's
+        }
+    }
+
     /// Draws a wait, and moves the bound on.
     fn next_wait(&self, closed: Option<&Failure>, reason: &Failure) -> Duration {
         let options = &self.options;
         let bound = self.bound.get().min(options.max_delay);
         self.bound.set(seconds(bound.as_secs_f64() * options.factor).min(options.max_delay));
         let wait = self.draw(&(options.min_delay.min(bound)..=bound));
-        if let Some(asked) = retry_after(reason) {
-            return asked.min(options.max_retry_after) + wait;
+        if let Some(asked) = retry_after(closed.unwrap_or(reason)) {
+            return asked.min(options.max_retry_after).saturating_add(wait);
         }
         let restarts = closed.or(Some(reason)).is_some_and(is_restart);
         if restarts { wait.max(self.draw(&options.restart_delay)) } else { wait }
@@ -371,10 +371,8 @@ fn seconds(seconds: f64) -> Duration {
 
 /// What the server, or the proxy, asked for (RFC 9110, 10.2.3).
 fn retry_after(reason: &Failure) -> Option<Duration> {
-    match reason.value::<HandshakeError>()? {
-        HandshakeError::Status(rejection) | HandshakeError::Proxy(rejection) => rejection.retry_after,
-        _ => None,
-    }
+    let cause = reason.value::<WebSocketClosed>().map_or(reason, |closed| &closed.cause);
+    cause.value::<HandshakeError>()?.rejection()?.retry_after
 }
 
 /// Whether the server, not we, ended the WebSocket with 1012 or 1013 (RFC 6455, 7.4.1 and its registry).

@@ -1,14 +1,12 @@
 use std::f64::consts::E;
 
-use tungstenite::handshake::derive_accept_key;
 use twistor_reactor::testing::{MemoryPeer, MemoryReactor};
-use twistor_reactor::{ConnectionRefusedError, Protocol, Transport, for_protocol};
+use twistor_reactor::{ConnectionRefusedError, Protocol, Transport};
 
 use super::*;
-use crate::client::{WebSocketClientFactory, connect_ws};
-use crate::message::Frame;
-use crate::protocol::WebSocketProtocol;
-use crate::socket::WebSocket;
+
+#[path = "reconnect_websocket_tests.rs"]
+mod websocket;
 
 /// What was reported, and what the wrapped factory was told.
 #[derive(Default)]
@@ -27,17 +25,6 @@ struct Plain;
 
 impl Protocol for Plain {
     fn data_received(&mut self, _: &Transport, _: &[u8]) {}
-}
-
-struct Chat(Rc<Seen>);
-
-impl WebSocketProtocol for Chat {
-    fn frame_received(&mut self, socket: &WebSocket, frame: Frame<'_>) {
-        let log = self.0.clone();
-        let text = frame.decode().into_owned();
-        // found through what is around it
-        socket.protocol::<Self>().post(move |_, _| log.hooks.borrow_mut().push(format!("frame {text}")));
-    }
 }
 
 struct Inner<B> {
@@ -222,6 +209,21 @@ fn stop_trying_cancels_what_waits_and_what_is_tried() {
     assert_eq!(rig.seen.hooks.borrow().iter().filter(|hook| hook.contains("User aborted")).count(), 1);
 }
 
+/// A program that connects by itself each time leaves no waits behind, and its handle shows none.
+#[test]
+fn an_attempt_ends_the_wait_for_it() {
+    let rig = Rig::new(exact());
+    for _ in 0..5 {
+        rig.refuse();
+        assert!(rig.handle.next_attempt().is_some());
+        rig.handle.connector().unwrap().connect().unwrap();
+        rig.reactor.settle();
+        assert!(rig.is_connecting());
+        assert_eq!(rig.handle.next_attempt(), None);
+        assert_eq!(rig.reactor.pending_calls(), 1, "the attempt's own timeout");
+    }
+}
+
 /// P163, P164
 #[test]
 fn only_a_connection_that_lasts_makes_the_waits_short_again() {
@@ -305,94 +307,4 @@ fn a_client_that_is_given_up_is_freed() {
     handle.stop_trying();
     drop((handle, connector));
     assert_eq!(Rc::strong_count(&seen), 1);
-}
-
-/// A WebSocket client with the reconnecting factory inside, in the handshake, and its request.
-fn websocket(options: ReconnectOptions) -> (MemoryReactor, Rc<Seen>, MemoryPeer, String) {
-    let (factory, seen) = noted(options, || Some(Chat(Rc::default())));
-    let reactor = MemoryReactor::new();
-    connect_ws(&reactor, WebSocketClientFactory::new("ws://127.0.0.1/", factory).unwrap());
-    reactor.settle();
-    let peer = reactor.accept(&reactor.connecting()[0]);
-    let request = String::from_utf8(peer.received()).unwrap();
-    (reactor, seen, peer, request)
-}
-
-fn accept_handshake(request: &str) -> String {
-    let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
-    let accept = derive_accept_key(key.as_bytes());
-    let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
-    format!("{head}Sec-WebSocket-Accept: {accept}\r\n\r\n")
-}
-
-/// The wait after the server's Close with this code.
-fn wait_after_close(options: ReconnectOptions, code: u16) -> f64 {
-    let (reactor, seen, peer, request) = websocket(options);
-    peer.send(accept_handshake(&request));
-    peer.send([&[0x88, 2], &code.to_be_bytes()[..]].concat());
-    reactor.settle();
-    peer.close();
-    reactor.settle();
-    let [Some(delay)] = seen.delays()[..] else { panic!("no retry after {code}") };
-    delay
-}
-
-#[test]
-fn a_server_that_restarts_or_is_overloaded_is_left_alone_for_five_to_thirty_seconds() {
-    for code in [close_code::SERVICE_RESTART, close_code::TRY_AGAIN_LATER] {
-        assert_eq!(wait_after_close(exact(), code), 30.0);
-        for _ in 0..20 {
-            let delay = wait_after_close(ReconnectOptions::default(), code);
-            assert!((5.0..=30.0).contains(&delay), "{delay}");
-        }
-    }
-    assert_eq!(wait_after_close(exact(), close_code::GOING_AWAY), 1.0);
-}
-
-/// T60, T62: inside the WebSocket factory and around it.
-#[test]
-fn retry_after_of_a_refused_handshake_is_obeyed_within_reason() {
-    for (header, delay) in [("Retry-After: 120\r\n", 121.0), ("Retry-After: 4294967295\r\n", 3601.0), ("", 1.0)] {
-        let refusal = format!("HTTP/1.1 503 Service Unavailable\r\n{header}Content-Length: 0\r\n\r\n");
-        let (reactor, seen, peer, _) = websocket(exact());
-        peer.send(&refusal);
-        reactor.settle();
-        assert_eq!(seen.delays(), [Some(delay)], "inside, {header}");
-
-        let inner = WebSocketClientFactory::new("ws://a/", for_protocol(|| Chat(Rc::default()))).unwrap();
-        let seen = Rc::new(RefCell::new(None));
-        let noted = seen.clone();
-        let note = move |retry: &Retry| *noted.borrow_mut() = retry.delay;
-        let around = ReconnectingClientFactory::with_options(inner, exact()).on_retry(note);
-        let reactor = MemoryReactor::new();
-        reactor.connect_tcp("127.0.0.1", 80, around);
-        reactor.settle();
-        let peer = reactor.accept(&reactor.connecting()[0]);
-        peer.send(&refusal);
-        reactor.settle();
-        assert_eq!(*seen.borrow(), Some(Duration::from_secs_f64(delay)), "around, {header}");
-    }
-}
-
-/// P168
-#[test]
-fn messages_pass_through_in_both_places() {
-    let log = Rc::new(Seen::default());
-    let chats: [Rc<Seen>; 2] = [log.clone(), log.clone()];
-    let [inside, around] = chats.map(|log| for_protocol(move || Chat(log.clone())));
-    let reactor = MemoryReactor::new();
-    connect_ws(
-        &reactor,
-        WebSocketClientFactory::new("ws://127.0.0.1/", ReconnectingClientFactory::new(inside)).unwrap(),
-    );
-    let around = ReconnectingClientFactory::new(WebSocketClientFactory::new("ws://127.0.0.1/", around).unwrap());
-    reactor.connect_tcp("127.0.0.1", 80, around);
-    reactor.settle();
-    for connector in reactor.connecting() {
-        let peer = reactor.accept(&connector);
-        peer.send(accept_handshake(&String::from_utf8(peer.received()).unwrap()));
-        peer.send([0x81, 2, b'h', b'i']);
-        reactor.settle();
-    }
-    assert_eq!(*log.hooks.borrow(), ["frame hi", "frame hi"]);
 }

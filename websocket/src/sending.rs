@@ -328,7 +328,9 @@ impl WebSocket {
     }
 
     /// Sends a ping, at most 125 bytes; the pong comes to
-    /// [`pong_received`](crate::WebSocketProtocol::pong_received). It does not wait behind queued messages.
+    /// [`pong_received`](crate::WebSocketProtocol::pong_received). It overtakes the messages that wait for a slow peer;
+    /// before it goes only what the transport has: at most [`BufferLimits::high`](twistor_reactor::BufferLimits::high)
+    /// bytes and one message.
     ///
     /// # Errors
     /// [`ControlTooLong`] for a longer payload (RFC 6455, 5.5).

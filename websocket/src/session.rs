@@ -85,6 +85,8 @@ impl<P: WebSocketProtocol> Session<P> {
     #[inline(never)]
     fn on_other(inner: &mut P, socket: &WebSocket, control: &mut ControlRate, event: Event<'_>) -> bool {
         let piece = match event {
+            // after a failure nobody is interested but in the peer's Close
+            Event::Ping(_) | Event::Pong(_) if socket.state() == WebSocketState::Closed => return true,
             Event::Ping(payload) => {
                 if !control.allow(socket) {
                     return false;
@@ -249,11 +251,13 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
     }
 }
 
-/// RFC 6455, 5.5.2. While much output waits only the latest ping is answered, once it has drained (5.5.3 allows it):
-/// a peer that pings and does not read cannot make us queue pongs without end.
+/// RFC 6455, 5.5.2. While the peer does not read only its latest ping is answered, once it does again (5.5.3 allows it):
+/// one that pings and never reads has one pong to wait for.
 fn answer_ping(socket: &WebSocket, payload: &[u8]) {
-    if socket.transport().buffered() > socket.options().buffer.high {
+    let transport = socket.transport();
+    if transport.is_blocked() || transport.buffered() > socket.options().buffer.high {
         socket.socket().unanswered_ping.set(Some(payload.into()));
+        transport.notify_drained();
     } else if socket.is_open() {
         socket.write_frame(true, false, OpCode::Pong, payload);
     }

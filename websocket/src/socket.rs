@@ -167,7 +167,7 @@ impl WebSocket {
             return;
         }
         if self.0.dropped.get() == 0 {
-            log::debug!("{}: does not keep up: messages are dropped", self.peer());
+            log::debug!("{}: messages that wait for it are dropped", self.peer());
         }
         self.0.dropped.set(self.0.dropped.get() + messages);
         self.count(|traffic| traffic.messages_dropped += messages);
@@ -234,8 +234,10 @@ impl WebSocket {
         self.0.transport.abort_connection();
     }
 
+    /// Nothing that waits will be sent any more.
     pub(crate) fn drop_backlog(&self) {
-        self.0.backlog.borrow_mut().clear();
+        let dropped = self.0.backlog.borrow_mut().clear();
+        self.count_dropped(dropped);
     }
 
     /// Bytes that wait to be sent.
@@ -244,7 +246,9 @@ impl WebSocket {
         self.0.transport.buffered() + self.0.backlog.borrow().bytes()
     }
 
-    /// Messages that were dropped because the peer did not keep up ([`Overflow`](crate::Overflow), [`send_latest`](Self::send_latest)).
+    /// Messages that were dropped because the peer did not keep up ([`Overflow`](crate::Overflow),
+    /// [`send_latest`](Self::send_latest)), those that still waited when the connection ended among them. What the kernel
+    /// or the transport had by then may have arrived or not.
     pub fn dropped(&self) -> u64 {
         self.0.dropped.get()
     }

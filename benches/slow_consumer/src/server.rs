@@ -9,13 +9,18 @@ use twistor::websocket::{
     Accept, Frame, Negotiation, Options, Overflow, PreparedMessage, Room, WebSocket, WebSocketProtocol,
     WebSocketServerFactory, http::Request,
 };
-use twistor::{Address, Failure, Reactor};
+use twistor::{Address, BufferLimits, Failure, Reactor};
 
 use crate::process::now;
+use crate::report::Report;
 use crate::settings::{Policy, Settings};
 
 /// Keys of the `latest` policy: prices of so many goods, say.
-const KEYS: u64 = 16;
+pub const KEYS: u64 = 16;
+
+/// The library's defaults.
+pub const HIGH: usize = 64 * 1024;
+pub const CAP: usize = 1024 * 1024;
 
 /// The most messages of one turn: what is behind its time goes on in the next, after the sockets were served.
 const BURST: u64 = 4;
@@ -34,7 +39,8 @@ pub fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
     };
     let build = move |_: &Address| Some(Client { broadcast: broadcast.clone(), is_stuck: false });
     // pings: the load generator answers none
-    let options = Options { overflow, write_timeout, ping_interval: None, ..Options::default() };
+    let buffer = BufferLimits { high: HIGH, cap: CAP, ..Options::default().buffer };
+    let options = Options { overflow, write_timeout, buffer, ping_interval: None, ..Options::default() };
     let port = reactor.listen_tcp("127.0.0.1:0", WebSocketServerFactory::with_options(build, options))?;
     println!("{}", port.address().port().ok_or("no port")?);
     reactor.run()?;
@@ -45,18 +51,13 @@ struct Broadcast {
     settings: Settings,
     room: Room,
     stuck: Option<WebSocket>,
-    /// When the stuck client was no longer sent to.
-    closed: Option<Duration>,
-    /// With which code its connection ended, and when.
-    end: Option<(u16, Duration)>,
+    report: Report,
+    /// The load generator has got everything, and the report is wanted.
+    asked: bool,
     connected: usize,
     started: Instant,
     sent: u64,
     payload: Vec<u8>,
-    /// How far it was ever behind its time.
-    late: Duration,
-    most_of_good: usize,
-    most_of_stuck: usize,
 }
 
 impl Broadcast {
@@ -65,15 +66,12 @@ impl Broadcast {
             settings: settings.clone(),
             room: Room::new(),
             stuck: None,
-            closed: None,
-            end: None,
+            report: Report::default(),
+            asked: false,
             connected: 0,
             started: Instant::now(),
             sent: 0,
             payload: vec![b'x'; settings.size],
-            late: Duration::ZERO,
-            most_of_good: 0,
-            most_of_stuck: 0,
         }
     }
 
@@ -85,7 +83,7 @@ impl Broadcast {
             }
             let due = Duration::from_nanos(self.sent * 1_000_000_000 / self.settings.rate);
             let Some(late) = self.started.elapsed().checked_sub(due) else { return Some(TICK) };
-            self.late = self.late.max(late);
+            self.report.late = self.report.late.max(late);
             self.send();
         }
         Some(Duration::ZERO)
@@ -103,31 +101,23 @@ impl Broadcast {
         }
         self.sent += 1;
         let good = members.iter().filter(|member| self.stuck.as_ref() != Some(member));
-        self.most_of_good = good.map(WebSocket::buffered).max().unwrap_or(0).max(self.most_of_good);
-        if self.stuck.as_ref().is_some_and(|stuck| !stuck.is_open()) {
-            self.closed.get_or_insert(self.started.elapsed());
+        let report = &mut self.report;
+        report.most_of_good = good.map(WebSocket::buffered).max().unwrap_or(0).max(report.most_of_good);
+        let Some(stuck) = &self.stuck else { return };
+        report.most_of_stuck = report.most_of_stuck.max(stuck.buffered());
+        report.dropped = stuck.dropped();
+        if !stuck.is_open() {
+            report.closed.get_or_insert(self.started.elapsed());
         }
-        self.most_of_stuck = self.stuck.as_ref().map_or(0, WebSocket::buffered).max(self.most_of_stuck);
     }
 
-    /// The last columns of a row.
-    fn report(&self) -> String {
-        let stuck = match (&self.stuck, self.closed, &self.end) {
-            (None, ..) => "-".to_owned(),
-            (Some(_), _, Some((code, when))) => {
-                let closed = self.closed.unwrap_or(*when);
-                format!(
-                    "closed with {code} after {:.2} s, gone after {:.1} s",
-                    closed.as_secs_f64(),
-                    when.as_secs_f64()
-                )
-            }
-            (Some(_), Some(closed), None) => format!("closed after {:.2} s", closed.as_secs_f64()),
-            (Some(socket), None, None) => format!("kept, {} of {} dropped", socket.dropped(), self.sent),
-        };
-        let late = self.late.as_secs_f64() * 1e3;
-        let [good, bad] = [self.most_of_good, self.most_of_stuck].map(|bytes| bytes.div_ceil(1024));
-        format!("{late:.1} | {good} | {bad} | {stuck}")
+    /// Tells how it went, once that is wanted and, if the stuck client was closed, known.
+    fn tell(&mut self, reactor: &Reactor) {
+        if self.asked && (self.report.closed.is_none() || self.report.end.is_some()) {
+            self.asked = false;
+            println!("{}", self.report);
+            reactor.stop();
+        }
     }
 }
 
@@ -155,17 +145,18 @@ impl WebSocketProtocol for Client {
         }
     }
 
-    /// The load generator has got everything.
     fn frame_received(&mut self, socket: &WebSocket, _: Frame<'_>) {
-        println!("{}", self.broadcast.borrow().report());
-        socket.reactor().stop();
+        let mut broadcast = self.broadcast.borrow_mut();
+        broadcast.asked = true;
+        broadcast.tell(&socket.reactor());
     }
 
     fn connection_lost(&mut self, socket: &WebSocket, _: &Failure) {
         let Some(status) = socket.close_status().filter(|_| self.is_stuck) else { return };
         let mut broadcast = self.broadcast.borrow_mut();
         let when = broadcast.started.elapsed();
-        broadcast.end.get_or_insert((status.code, when));
+        broadcast.report.end.get_or_insert((status.code, when));
+        broadcast.tell(&socket.reactor());
     }
 }
 

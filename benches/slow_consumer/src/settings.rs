@@ -10,10 +10,11 @@ slow_consumer [OPTION N]...
   --rate N           messages a second (640)
   --size N           bytes a message (16384)
   --clients N        those who read (100)
-  --secs N           how long (20)
+  --secs N           how long (20; 2 with --check)
   --policy NAME      of the stuck client: none (there is none), close, drop-newest, drop-oldest, latest; all, one by one
   --write-timeout N  seconds that a peer may take nothing, 0 for ever (0)
-  --repeat N         all of it, so many times (1)";
+  --repeat N         all of it, so many times (1)
+  --check            whether the others lose nothing and wait little, and the stuck client meets its policy: fails if not";
 
 /// What becomes of the client that never reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +28,8 @@ pub enum Policy {
 }
 
 impl Policy {
-    const ALL: [Self; 5] = [Self::None, Self::Close, Self::DropNewest, Self::DropOldest, Self::Latest];
+    /// All, first the one to compare the others with.
+    pub const ALL: [Self; 5] = [Self::None, Self::Close, Self::DropNewest, Self::DropOldest, Self::Latest];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -51,6 +53,7 @@ pub struct Settings {
     all: bool,
     pub write_timeout: u64,
     pub repeat: u64,
+    pub check: bool,
 }
 
 impl Settings {
@@ -66,16 +69,19 @@ impl Settings {
             all: true,
             write_timeout: 0,
             repeat: 1,
+            check: false,
         };
+        let mut secs = None;
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Long("serve") => settings.serve = true,
                 Arg::Long("rate") => settings.rate = parser.value()?.parse()?,
                 Arg::Long("size") => settings.size = parser.value()?.parse()?,
                 Arg::Long("clients") => settings.clients = parser.value()?.parse()?,
-                Arg::Long("secs") => settings.secs = parser.value()?.parse()?,
+                Arg::Long("secs") => secs = Some(parser.value()?.parse()?),
                 Arg::Long("write-timeout") => settings.write_timeout = parser.value()?.parse()?,
                 Arg::Long("repeat") => settings.repeat = parser.value()?.parse()?,
+                Arg::Long("check") => settings.check = true,
                 Arg::Long("policy") => {
                     let name = parser.value()?.string()?;
                     let named = Policy::ALL.into_iter().find(|policy| policy.name() == name);
@@ -88,6 +94,10 @@ impl Settings {
                 }
                 other => return Err(other.unexpected()),
             }
+        }
+        settings.secs = secs.unwrap_or(if settings.check { 2 } else { 20 });
+        if settings.check && !settings.all {
+            return Err("--check compares the policies: it takes no --policy".into());
         }
         // a header of one form, and room for the number and the time
         if !(126..65536).contains(&settings.size) || settings.rate == 0 || settings.clients == 0 {

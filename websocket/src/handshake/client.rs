@@ -23,6 +23,9 @@ const RESERVED: [HeaderName; 9] = [
     header::EXPECT,
 ];
 
+/// What authenticates at one place, and is not for others, nor for logs.
+const CREDENTIALS: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
+
 /// A client's handshake: where to, and what to ask for. Everything in it can be sent, and it can be sent again.
 ///
 /// ```
@@ -70,7 +73,8 @@ impl ClientRequest {
         if RESERVED.contains(&name) {
             return Err(InvalidHeader::Reserved(name));
         }
-        let value = header_value(&name, value)?;
+        let mut value = header_value(&name, value)?;
+        value.set_sensitive(CREDENTIALS.contains(&name));
         self.headers.insert(name, value);
         Ok(self)
     }
@@ -121,7 +125,8 @@ impl ClientRequest {
     #[must_use]
     pub fn redirected(mut self, redirect: Redirect) -> Self {
         if redirect.strip_credentials {
-            for name in [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST] {
+            self.headers.remove(header::HOST);
+            for name in CREDENTIALS {
                 self.headers.remove(name);
             }
         }

@@ -200,6 +200,45 @@ fn a_refusal_brings_its_headers_body_and_retry_after() {
     }
 }
 
+fn refusal(answer: &str, size: usize) -> (Vec<u8>, bool) {
+    let (head, body) = answer.split_at(answer.find("\r\n\r\n").unwrap() + 4);
+    let HandshakeError::Status(mut rejection) = failed(&client("ws://a"), head) else { panic!("{answer}") };
+    let whole = body.as_bytes().chunks(size).fold(rejection.feed(b""), |_, piece| rejection.feed(piece));
+    (rejection.body, whole)
+}
+
+/// RFC 9112, 6.3 and 7.1. A client that did not know where it ends would wait for its whole time.
+#[test]
+fn a_refusals_body_ends_where_its_framing_says() {
+    // T62, P259
+    for (answer, body, whole) in [
+        ("403 No\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbe\r\n\r\n5;x=y\r\ncause\r\n0\r\n", "be\r\ncause", true),
+        ("403 No\r\nTransfer-Encoding: chunked\r\n\r\n00a\r\nbecause it!\r\n", "because it", true),
+        ("403 No\r\nTransfer-Encoding: gzip, chunked\r\nContent-Length: 1\r\n\r\n3\r\nwhy\r\n", "why", false),
+        ("403 No\r\nTransfer-Encoding: gzip\r\nContent-Length: 1\r\n\r\nwhy", "why", false),
+        ("403 No\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffffff\r\nwhy", "", true),
+        ("403 No\r\nTransfer-Encoding: chunked\r\n\r\n-3\r\nwhy", "", true),
+        ("403 No\r\nTransfer-Encoding: chunked\r\n\r\nfffffff\r\nwhy", "why", false),
+        ("403 No\r\n\r\nwhy", "why", false),
+        ("403 No\r\nContent-Length: 2\r\n\r\nwhy", "wh", true),
+        ("204 None\r\n\r\nwhy", "", true),
+        ("304 Same\r\nContent-Length: 9\r\n\r\nwhy", "", true),
+        ("304 Same\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nwhy", "", true),
+    ] {
+        for size in 1..answer.len() {
+            let (came, is_whole) = refusal(&format!("HTTP/1.1 {answer}"), size);
+            assert_eq!((String::from_utf8_lossy(&came).as_ref(), is_whole), (body, whole), "{answer:?} in {size}s");
+        }
+    }
+    let chunked = "HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let (body, whole) = refusal(&format!("{chunked}{}", "3\r\nwhy\r\n".repeat(10_000)), 1000);
+    assert_eq!((body.len(), whole), (16 * 1024, true));
+    for size in [1, 1000] {
+        let (body, whole) = refusal(&format!("{chunked}{}", "3".repeat(1000)), size);
+        assert_eq!((body.len(), whole), (0, true), "no line is that long");
+    }
+}
+
 #[test]
 fn credentials_do_not_follow_to_another_origin() {
     // T63
@@ -212,6 +251,16 @@ fn credentials_do_not_follow_to_another_origin() {
     let text = sent(&far);
     assert!(text.contains("Host: b\r\n") && text.contains("X-Room"), "{text}");
     assert!(!text.contains("Cookie") && !text.contains("Authorization"), "{text}");
+}
+
+#[test]
+fn credentials_are_not_in_a_debug_line() {
+    // T71
+    let request = client("ws://me:hush@a/x").header("Authorization", "Bearer hush").unwrap();
+    let request = request.header("Cookie", "id=hush").unwrap().header("Proxy-Authorization", "hush").unwrap();
+    let shown = format!("{request:?}");
+    assert!(!shown.contains("hush") && shown.contains("cookie"), "{shown}");
+    assert!(sent(&request).contains("Cookie: id=hush\r\n"));
 }
 
 proptest! {

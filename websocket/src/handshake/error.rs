@@ -5,10 +5,13 @@ use std::{error, fmt};
 
 use ::http::{HeaderMap, StatusCode, Version, header};
 
-use crate::http::{HeadError, HeadLimits, ResponseHead, excerpt};
+use crate::http::{HeadError, HeadLimits, ResponseHead, excerpt, has_token};
 
 /// What of a refusal's body is kept: enough for the page or the JSON that says why.
 const MAX_BODY: usize = 16 * 1024;
+
+/// How long the line before a chunk may be: a size, and extensions that hardly anybody sends.
+const MAX_CHUNK_LINE: usize = 256;
 
 /// Why a client's handshake failed: what was expected and what came.
 ///
@@ -97,6 +100,22 @@ impl HandshakeError {
             HeadError::Malformed(what) => Self::Malformed { what },
         }
     }
+
+    /// The response that refuses: the server's or the proxy's.
+    pub(crate) fn rejection(&self) -> Option<&Rejection> {
+        match self {
+            Self::Status(rejection) | Self::Proxy(rejection) => Some(rejection),
+            _ => None,
+        }
+    }
+
+    /// Adds what came later of a refusal's body, and answers whether nothing more is needed.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Status(rejection) | Self::Proxy(rejection) => rejection.feed(bytes),
+            _ => true,
+        }
+    }
 }
 
 impl fmt::Display for HandshakeError {
@@ -145,13 +164,15 @@ pub struct Rejection {
     pub status: StatusCode,
     /// The header fields, whole.
     pub headers: HeaderMap,
-    /// The body, as much as came of it, 16 KiB at most; with its chunk sizes when it is chunked.
+    /// The body, as much as came of it, 16 KiB at most. Chunks are put together, a `Content-Encoding` stays.
     pub body: Vec<u8>,
-    /// `Retry-After`: do not come back sooner. A date counts from the answer's own `Date`, whatever our clock says; without
-    /// that it is left in `headers`.
+    /// `Retry-After`: do not come back sooner. A date counts from the answer's own `Date`, whatever our clock says;
+    /// without that it is left in `headers`.
     pub retry_after: Option<Duration>,
-    /// How long the body is, as far as it is kept.
-    length: usize,
+    /// How much of the body, or of the chunk that comes, is missing.
+    missing: usize,
+    /// In chunks: what has come of the line before the next one.
+    chunk_line: Option<Vec<u8>>,
 }
 
 impl Rejection {
@@ -163,19 +184,53 @@ impl Rejection {
         let date = |name| httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok();
         let until = || date(header::RETRY_AFTER)?.duration_since(date(header::DATE)?).ok();
         let retry_after = number(header::RETRY_AFTER).map(|seconds| Duration::from_secs(seconds.into())).or_else(until);
-        let length = number(header::CONTENT_LENGTH).and_then(|length| usize::try_from(length).ok());
-        let length = length.unwrap_or(MAX_BODY).min(MAX_BODY);
-        let mut rejection = Self { status, headers, body: Vec::new(), retry_after, length };
+        // RFC 9112, 6.3: these have no body, chunks go before a length, and without either it lasts until the end
+        let has_none = status.is_informational() || matches!(status.as_u16(), 204 | 304);
+        let chunked = !has_none && has_token(&headers, header::TRANSFER_ENCODING, "chunked");
+        let length = number(header::CONTENT_LENGTH).filter(|_| !headers.contains_key(header::TRANSFER_ENCODING));
+        let length = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(MAX_BODY);
+        let missing = if has_none || chunked { 0 } else { length.min(MAX_BODY) };
+        let chunk_line = chunked.then(Vec::new);
+        let mut rejection = Self { status, headers, body: Vec::new(), retry_after, missing, chunk_line };
         rejection.feed(rest);
         Box::new(rejection)
     }
 
     /// Adds what came later of the body, and answers whether it is whole (or as much of it as is kept).
-    pub fn feed(&mut self, bytes: &[u8]) -> bool {
-        let missing = self.length - self.body.len().min(self.length);
-        self.body.extend_from_slice(bytes.get(..missing).unwrap_or(bytes));
-        self.body.len() >= self.length
+    pub fn feed(&mut self, mut bytes: &[u8]) -> bool {
+        loop {
+            let room = MAX_BODY.saturating_sub(self.body.len());
+            let (data, rest) = bytes.split_at(bytes.len().min(self.missing).min(room));
+            self.body.extend_from_slice(data);
+            self.missing -= data.len();
+            if data.len() == room || self.missing > 0 {
+                return data.len() == room;
+            }
+            let Some(line) = &mut self.chunk_line else { return true };
+            let end = rest.iter().position(|&byte| byte == b'\n');
+            let (part, rest) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
+            line.extend_from_slice(part);
+            if end.is_none() && line.len() <= MAX_CHUNK_LINE {
+                return false;
+            }
+            bytes = rest;
+            match chunk_size(&std::mem::take(line)) {
+                Some(size) => self.missing = size,
+                None => self.chunk_line = None,
+            }
+        }
     }
+}
+
+/// By the line before a chunk (RFC 9112, 7.1); 0 for the empty one behind the chunk before. `None` is the end: the last
+/// chunk, or no chunk at all.
+fn chunk_size(line: &[u8]) -> Option<usize> {
+    let size = line.strip_suffix(b"\n")?.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    if size.is_empty() {
+        return Some(0);
+    }
+    let size = std::str::from_utf8(size).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
+    size.filter(|&size| size > 0)
 }
 
 /// The status, and the beginning of the body if there is one.

@@ -85,7 +85,11 @@ mod tests {
         assert!(outcome.is_ok());
         assert_eq!(rest, b"early");
         let (outcome, _) = answer(&connect, b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\nwho?");
-        let Err(HandshakeError::Proxy(rejection)) = outcome else { panic!("{outcome:?}") };
-        assert_eq!((rejection.status.as_u16(), rejection.body.as_slice()), (407, &b"who?"[..]));
+        let Err(mut error @ HandshakeError::Proxy(_)) = outcome else { panic!("{outcome:?}") };
+        assert!(!error.feed(b" you?"), "its body lasts until the connection ends");
+        assert_eq!(
+            error.to_string(),
+            "expected the proxy to connect, but 407 Proxy Authentication Required \"who? you?\" came"
+        );
     }
 }

@@ -12,7 +12,6 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// How large a request may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Limits {
     /// The head: 16 KiB, 8 KiB a line, 100 fields by default.
     pub head: HeadLimits,

@@ -19,7 +19,6 @@ const USUAL_FIELDS: usize = 32;
 
 /// How large the head of a message may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct HeadLimits {
     /// The whole head, in bytes. Default 16 KiB, as in twisted.web: cookies fit, and a thousand unfinished heads
     /// are 16 MiB. (uWebSockets and libwebsockets: 4 KiB; tungstenite: 64 KiB.) Beyond it a server answers 431.
@@ -178,6 +177,8 @@ impl HeadReader {
     /// Refuses what cannot become a start line at its first wrong byte: no blank line ever follows a TLS hello.
     fn check_start(&self, input: &[u8]) -> Result<(), HeadError> {
         let start = self.kept.iter().chain(input).copied();
+        #[cfg(test)]
+        let start = start.inspect(|_| tests::looked_at(1));
         let wrong = match self.kind {
             // RFC 9112, 3: request-line = method SP request-target SP HTTP-version
             Kind::Request => start
@@ -202,6 +203,8 @@ impl HeadReader {
             // RFC 9112, 2.2: a line may end in a bare LF; httparse sees lines the same way.
             let newline = rest.iter().position(|&byte| byte == b'\n');
             let taken = newline.map_or(rest.len(), |newline| newline + 1);
+            #[cfg(test)]
+            tests::looked_at(taken);
             self.line += taken;
             at += taken;
             if self.line > limits.max_line {
@@ -241,6 +244,8 @@ impl HeadReader {
 
 fn parse_request(raw: Raw) -> Result<RequestHead, HeadError> {
     with_slots(raw.fields, |slots| {
+        #[cfg(test)]
+        tests::parsed(raw.bytes.len());
         let mut parsed = httparse::Request::new(slots);
         let status = parsed.parse(&raw.bytes).map_err(|error| malformed(error, &raw.bytes))?;
         let httparse::Request { method: Some(method), path: Some(target), version: Some(minor), headers } = parsed
@@ -261,6 +266,8 @@ fn parse_request(raw: Raw) -> Result<RequestHead, HeadError> {
 
 fn parse_response(raw: Raw) -> Result<ResponseHead, HeadError> {
     with_slots(raw.fields, |slots| {
+        #[cfg(test)]
+        tests::parsed(raw.bytes.len());
         let mut parsed = httparse::Response::new(slots);
         let status = parsed.parse(&raw.bytes).map_err(|error| malformed(error, &raw.bytes))?;
         let httparse::Response { code: Some(code), version: Some(minor), headers, .. } = parsed else {

@@ -1,6 +1,24 @@
+use std::cell::Cell;
+
 use proptest::prelude::*;
 
 use super::*;
+
+thread_local! {
+    static LOOKED_AT: Cell<usize> = const { Cell::new(0) };
+    static PARSED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The reader's work, counted: so many bytes were looked at once more.
+pub(super) fn looked_at(bytes: usize) {
+    LOOKED_AT.set(LOOKED_AT.get() + bytes);
+}
+
+/// And so many by the parser.
+pub(super) fn parsed(bytes: usize) {
+    looked_at(bytes);
+    PARSED.set(PARSED.get() + 1);
+}
 
 const HEAD: &[u8] = b"GET /a?b HTTP/1.1\r\nHost: x\r\nX-Empty:\r\nX-Two: 1\r\nx-two: 2\r\n\r\n";
 
@@ -109,7 +127,6 @@ fn an_endless_header_is_refused_within_the_limit() {
 
 #[test]
 fn each_byte_of_a_dripping_head_is_scanned_once() {
-    // T5: a reader that looked at the head again for every byte would look at 128 MiB, and see every earlier line anew.
     let field = format!("X: {}\r\n", "a".repeat(7_000));
     let input = format!("GET / HTTP/1.1\r\n{field}{field}\r\n");
     let mut reader = HeadReader::requests();
@@ -118,6 +135,43 @@ fn each_byte_of_a_dripping_head_is_scanned_once() {
         let newlines = input[..=at].matches('\n').count();
         let unfinished = at + 1 - input[..=at].rfind('\n').map_or(0, |newline| newline + 1);
         assert_eq!((reader.lines, reader.line), (newlines, unfinished));
+    }
+}
+
+/// Bytes looked at, and whole parses, for a head that comes in pieces of this size.
+fn work(mut take: impl FnMut(&mut &[u8]) -> bool, head: &[u8], piece: usize) -> (usize, usize) {
+    LOOKED_AT.set(0);
+    PARSED.set(0);
+    let ends = head.chunks(piece).map(|mut input| take(&mut input));
+    assert_eq!(ends.filter(|end| *end).count(), 1, "a head of {} bytes, by {piece}", head.len());
+    (LOOKED_AT.get(), PARSED.get())
+}
+
+#[test]
+fn a_dripping_head_costs_no_more_than_a_whole_one() {
+    // T5: a reader that looked at the head again for every byte would look at 128 MiB.
+    let limits = HeadLimits::default();
+    let fields = |start: &str, count: usize| {
+        let length = (limits.max_bytes - start.len() - 2) / count - 5;
+        format!("{start}{}\r\n", format!("X: {}\r\n", "a".repeat(length)).repeat(count))
+    };
+    let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(limits.max_line - 16));
+    let short = "GET / HTTP/1.1\r\n";
+    for (start, count) in [(short, 2), (short, 100), (&*long, 1), ("HTTP/1.1 200 OK\r\n", 2)] {
+        let head = fields(start, count);
+        assert!(limits.max_bytes - head.len() < 100, "{}", head.len());
+        for piece in [1, 2, 255, head.len()] {
+            let (mut requests, mut responses) = (HeadReader::requests(), HeadReader::responses());
+            let take = |input: &mut &[u8]| match start.as_bytes() {
+                [b'G', ..] => requests.request(input, &limits).unwrap().is_some(),
+                _ => responses.response(input, &limits).unwrap().is_some(),
+            };
+            let (looked_at, parses) = work(take, head.as_bytes(), piece);
+            assert_eq!(parses, 1);
+            // once for its end and once by the parser; `GET ` or `HTTP/1.` with each piece of the start line
+            let most = 2 * head.len() + 8 * start.len().div_ceil(piece);
+            assert!(looked_at <= most, "{looked_at} > {most}, {start:.20} by {piece}");
+        }
     }
 }
 

@@ -203,6 +203,25 @@ fn a_declared_length_is_judged_at_once_and_never_reserved() {
     assert_eq!(seen.len(), 1);
 }
 
+// T29
+#[test]
+fn ten_thousand_receivers_of_the_largest_frame_hold_what_has_come_of_it() {
+    let mut receivers: Vec<Receiver> = (0..10_000).map(|_| server()).collect();
+    let mut header = b"\x82\xff".to_vec();
+    header.extend((1_u64 << 20).to_be_bytes());
+    header.extend(KEY);
+    let mut held = |wire: &[u8]| {
+        let mut feed_and_ask = |receiver: &mut Receiver| {
+            feed(receiver, wire, &mut Vec::new()).unwrap();
+            receiver.buffered()
+        };
+        receivers.iter_mut().map(&mut feed_and_ask).sum::<usize>()
+    };
+    assert_eq!(held(&header), 0);
+    let (first, both) = (held(&[0; 100]), held(&[0; 900]));
+    assert!(first <= 2 * 100 * 10_000 && both <= 2 * 1000 * 10_000, "{first}, then {both} bytes");
+}
+
 // T31, P262
 #[test]
 fn fragments_count_against_the_message_limit_together() {

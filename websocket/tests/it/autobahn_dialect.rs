@@ -1,15 +1,19 @@
 //! Autobahn's dialect, and both ends of a connection at once.
 
-use twistor_reactor::testing::Pump;
-use twistor_reactor::{Address, Factory};
+use std::rc::Rc;
+
+use twistor_reactor::testing::{MemoryReactor, Pump};
+use twistor_reactor::{Address, Factory, for_protocol};
 use twistor_websocket::handshake::Accepted;
 use twistor_websocket::http::Request;
+use twistor_websocket::sansio::deflate::DeflateOptions;
 use twistor_websocket::{
-    Accept, AutobahnFactory, AutobahnProtocol, Negotiation, Options, WebSocket, WebSocketClientFactory,
-    WebSocketServerFactory,
+    Accept, AutobahnFactory, AutobahnProtocol, AutobahnTransport, Negotiation, Options, WebSocket,
+    WebSocketClientFactory, WebSocketServerFactory,
 };
 
-use crate::support::Log;
+use crate::compression::deflated;
+use crate::support::{CLOSE, Event, Got, Log, Peer, Server, binary, close, continuation, frame, ping, text};
 
 /// The callbacks by Autobahn's names.
 #[derive(Clone)]
@@ -76,7 +80,7 @@ fn joined_with(server: Named, client: Named, chunk: usize, options: Options) -> 
     let peer = Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
     let factory = AutobahnFactory(move |_: &Address| Some(server.clone()));
     let server = WebSocketServerFactory::with_options(factory, options).build_protocol(&peer);
-    let factory = AutobahnFactory(twistor_reactor::for_protocol(move || client.clone()));
+    let factory = AutobahnFactory(for_protocol(move || client.clone()));
     let client = WebSocketClientFactory::new("ws://server.example/room", factory).expect("a URL").build_protocol(&peer);
     let pump = Pump::with_chunks(server.expect("a server"), client.expect("a client"), chunk);
     pump.flush();
@@ -188,4 +192,190 @@ fn a_large_conversation_is_the_same_in_any_chunks() {
     };
     assert_eq!(run(1000), run(usize::MAX));
     assert!(run(usize::MAX) > 30);
+}
+
+/// Autobahn's three ways to receive: the hooks are all there, and what it wants decides which are called.
+#[derive(Clone)]
+struct Hooked {
+    log: Log,
+    pieces: bool,
+    frames: bool,
+}
+
+impl AutobahnProtocol for Hooked {
+    fn on_message(&mut self, socket: &WebSocket, payload: &[u8], is_binary: bool) {
+        self.log.add(format!("onMessage {} {is_binary}", payload.escape_ascii()));
+        if payload == b"much" {
+            socket.send_message([0; 100_000]);
+        }
+    }
+
+    fn wants_pieces(&self) -> bool {
+        self.pieces
+    }
+
+    fn wants_frames(&self) -> bool {
+        self.frames
+    }
+
+    fn on_message_begin(&mut self, _: &WebSocket, is_binary: bool) {
+        self.log.add(format!("onMessageBegin {is_binary}"));
+    }
+
+    fn on_message_frame_begin(&mut self, _: &WebSocket, length: u64) {
+        self.log.add(format!("onMessageFrameBegin {length}"));
+    }
+
+    fn on_message_frame_data(&mut self, _: &WebSocket, payload: &[u8]) {
+        self.log.add(format!("onMessageFrameData {}", payload.escape_ascii()));
+    }
+
+    fn on_message_frame(&mut self, _: &WebSocket, payload: &[u8]) {
+        self.log.add(format!("onMessageFrame {}", payload.escape_ascii()));
+    }
+
+    fn on_message_frame_end(&mut self, _: &WebSocket) {
+        self.log.add("onMessageFrameEnd");
+    }
+
+    fn on_message_end(&mut self, _: &WebSocket) {
+        self.log.add("onMessageEnd");
+    }
+
+    fn on_ping(&mut self, _: &WebSocket, payload: &[u8]) {
+        self.log.add(format!("onPing {}", payload.escape_ascii()));
+    }
+
+    fn on_close_frame(&mut self, socket: &WebSocket, code: u16, reason: &str) {
+        self.log.add(format!("onCloseFrame {code} {reason}, open: {}", socket.is_open()));
+    }
+
+    fn output_high(&mut self, _: &WebSocket) {
+        self.log.add("high");
+    }
+
+    fn output_drained(&mut self, _: &WebSocket) {
+        self.log.add("drained");
+    }
+
+    fn on_close(&mut self, _: &WebSocket, was_clean: bool, code: u16, reason: &str) {
+        self.log.add(format!("onClose {was_clean} {code} {reason}"));
+    }
+}
+
+fn hooked(pieces: bool, frames: bool, options: Options) -> (Peer, Log) {
+    let log = Log::default();
+    let mould = Hooked { log: log.clone(), pieces, frames };
+    let factory = AutobahnFactory(for_protocol(move || mould.clone()));
+    let reactor = Rc::new(MemoryReactor::new());
+    let port = reactor.listen_tcp(80, WebSocketServerFactory::with_options(factory, options)).expect("a port");
+    let peer = Peer::client(&reactor, reactor.connect_to(&port));
+    peer.open("/", &["Sec-WebSocket-Extensions: permessage-deflate"]);
+    (peer, log)
+}
+
+// P256: the order is Autobahn's.
+#[test]
+fn a_message_comes_whole_or_in_frames_or_as_it_arrives() {
+    let receive = |pieces, frames, chunk| {
+        let (peer, log) = hooked(pieces, frames, Options::default());
+        peer.set_chunk(chunk);
+        peer.frames(&[text("Hel").more(), ping("p"), continuation("lo").more(), continuation("")]);
+        log.take()
+    };
+    let all = [
+        "onMessageBegin false",
+        "onMessageFrameBegin 3",
+        "onMessageFrameData Hel",
+        "onMessageFrame Hel",
+        "onMessageFrameEnd",
+        "onPing p",
+        "onMessageFrameBegin 2",
+        "onMessageFrameData lo",
+        "onMessageFrame lo",
+        "onMessageFrameEnd",
+        "onMessageFrameBegin 0",
+        "onMessageFrame ",
+        "onMessageFrameEnd",
+        "onMessageEnd",
+    ];
+    let but = |start| all.iter().filter(|line| !line.starts_with(start)).map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(receive(false, true, usize::MAX), all);
+    assert_eq!(receive(true, true, usize::MAX), all);
+    assert_eq!(receive(true, false, usize::MAX), but("onMessageFrame "));
+    assert_eq!(receive(false, false, 1), ["onPing p", "onMessage Hello false"]);
+    // in segments of a byte the data comes byte by byte, and a frame is whole all the same
+    let (data, others): (Vec<_>, _) =
+        receive(false, true, 1).into_iter().partition(|line| line.starts_with("onMessageFrameData"));
+    assert_eq!((data.len(), others), (5, but("onMessageFrameData")));
+}
+
+// P262, T28, T39
+#[test]
+fn a_frame_that_is_collected_is_bounded_as_a_message_is() {
+    let (peer, log) = hooked(false, true, Options { max_frame: 1000, ..Options::default() });
+    peer.frame(&binary([b'a'; 1000]));
+    peer.frame(&binary([b'b'; 1001]));
+    assert_eq!(peer.closed_with().0, 1009);
+    assert_eq!((log.count("onMessageFrame a"), log.count("onMessageFrameBegin")), (1, 1));
+
+    let deflate = Some(DeflateOptions::default());
+    let (peer, log) = hooked(false, true, Options { max_message: 1000, compression: deflate, ..Options::default() });
+    peer.frame(&binary(deflated([b'a'; 1000])).rsv(4));
+    let bomb = deflated([b'b'; 100_000]);
+    assert!(bomb.len() < 1000);
+    peer.frame(&binary(bomb).rsv(4));
+    assert_eq!(peer.closed_with().0, 1009);
+    assert_eq!((log.count("onMessageFrame a"), log.count("onMessageFrame b")), (1, 0));
+}
+
+// P258, P264
+#[test]
+fn the_peers_close_is_told_before_the_end() {
+    let (peer, log) = hooked(false, false, Options::default());
+    peer.frame(&close(4000, "enough"));
+    assert_eq!(log.take(), ["onCloseFrame 4000 enough, open: false", "onClose true 4000 enough"]);
+    let (peer, log) = hooked(false, false, Options::default());
+    peer.frame(&frame(CLOSE, ""));
+    assert_eq!(log.take(), ["onCloseFrame 1005 , open: false", "onClose true 1005 "]);
+    let (peer, log) = hooked(false, false, Options::default());
+    peer.finish();
+    peer.settle();
+    assert_eq!(log.count("onCloseFrame"), 0);
+}
+
+#[test]
+fn a_protocol_is_told_when_its_output_is_high_and_when_it_has_drained() {
+    let (peer, log) = hooked(false, false, Options::default());
+    peer.set_room(0);
+    peer.frame(&text("much"));
+    assert_eq!(log.take(), ["onMessage much false", "high"]);
+    peer.set_room(usize::MAX);
+    peer.settle();
+    assert_eq!(log.take(), ["drained"]);
+}
+
+#[test]
+fn dropping_the_connection_sends_what_waits_and_no_close_and_receives_nothing_more() {
+    let server = Server::with(Options::default(), |mould| {
+        mould.acting(|socket, event| {
+            if let Event::Message(_) = event {
+                socket.send_text("last");
+                (0..9).for_each(|_| socket.send_binary(&[0; 50_000]));
+                socket.drop_connection(false);
+            }
+        })
+    });
+    let peer = server.open();
+    peer.set_room(20_000);
+    peer.frames(&[text("drop"), text("not delivered")]);
+    peer.frame(&text("nor this"));
+    assert!(!peer.is_over());
+    let mut came = peer.drain();
+    let got: Vec<String> = std::iter::from_fn(|| Got::take(&mut came)).map(|frame| frame.to_string()).collect();
+    let expected = [&["text last"][..], &["binary [50000 bytes]"; 9]].concat();
+    assert_eq!((got, came.len()), (expected.iter().map(ToString::to_string).collect(), 0));
+    assert!(peer.saw_end());
+    assert_eq!(server.log.count("text"), 1);
+    assert!(matches!(server.only_end(), (false, 1006, _)));
 }

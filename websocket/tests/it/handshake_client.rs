@@ -177,30 +177,57 @@ fn t62_a_refusal_is_told_with_its_status_headers_and_body() {
     }
 }
 
+/// Whoever refuses, and however the body comes and ends: what came is told.
 // P259
 #[test]
-fn t62_the_body_of_a_refusal_may_come_later() {
-    let client = Client::new();
-    client.server.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nso");
-    client.server.send("rry");
-    assert!(client.log.take().is_empty());
-    client.server.finish();
-    client.reactor.settle();
-    let failure = ended(&client);
-    let Some(HandshakeError::Status(rejection)) = failure.value() else { panic!("{failure}") };
-    assert_eq!(rejection.body, b"sorry", "as much as came");
+fn t62_t68_the_body_of_a_refusal_may_come_later() {
+    type Case = (&'static str, [&'static str; 2], fn(&Client));
+    let cases: [Case; 8] = [
+        ("Content-Length: 5", ["so", "rry"], |_| {}),
+        ("Transfer-Encoding: chunked", ["3\r\nsor\r\n0002", ";x\r\nry\r\n0\r\n"], |_| {}),
+        ("Content-Length: 10", ["so", "rry"], |client| client.server.finish()),
+        ("Connection: close", ["so", "rry"], |client| client.server.close()),
+        ("Content-Length: 10", ["so", "rry"], |client| client.server.reset()),
+        ("Content-Length: 10", ["so", "rry"], |client| client.server.wait(10.0)),
+        ("Transfer-Encoding: chunked", ["a\r\nso", "rry"], |client| client.server.wait(10.0)),
+        ("Content-Length: 10", ["so", "rry"], |client| client.connector.disconnect()),
+    ];
+    for (field, body, end) in cases {
+        for status in [407, 403] {
+            let client = Client::custom(Options::default(), |mould| mould, |factory| factory.proxy(None));
+            if status == 403 {
+                client.server.send("HTTP/1.1 200 Connected\r\n\r\n");
+            }
+            client.server.send(format!("HTTP/1.1 {status} No\r\n{field}\r\n\r\n{}", body[0]));
+            assert!(client.log.take().is_empty());
+            client.server.send(body[1]);
+            end(&client);
+            client.reactor.settle();
+            let failure = ended(&client);
+            let ((407, Some(HandshakeError::Proxy(rejection))) | (403, Some(HandshakeError::Status(rejection)))) =
+                (status, failure.value())
+            else {
+                panic!("{field}, {status}: {failure}")
+            };
+            assert_eq!((rejection.status.as_u16(), &*rejection.body), (status, &b"sorry"[..]), "{field}");
+        }
+    }
 }
 
 #[test]
-fn t62_the_body_of_a_refusal_is_bounded() {
-    let client = Client::new();
-    client.server.send("HTTP/1.1 403 Forbidden\r\n\r\n");
-    for _ in 0..100 {
-        client.server.send([b'x'; 1000]);
+fn t62_t68_the_body_of_a_refusal_is_bounded() {
+    let through = Client::custom(Options::default(), |mould| mould, |factory| factory.proxy(None));
+    for client in [Client::new(), through] {
+        client.server.send("HTTP/1.1 403 Forbidden\r\n\r\n");
+        for _ in 0..100 {
+            client.server.send([b'x'; 1000]);
+        }
+        let failure = ended(&client);
+        let Some(HandshakeError::Status(rejection) | HandshakeError::Proxy(rejection)) = failure.value() else {
+            panic!("{failure}")
+        };
+        assert_eq!(rejection.body.len(), 16 * 1024);
     }
-    let failure = ended(&client);
-    let Some(HandshakeError::Status(rejection)) = failure.value() else { panic!("{failure}") };
-    assert_eq!(rejection.body.len(), 16 * 1024);
 }
 
 #[test]

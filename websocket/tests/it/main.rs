@@ -1,22 +1,24 @@
-//! The behaviour of the WebSocket layer as its users and their peers see it: through the public API, over connections in
-//! memory, in virtual time.
+//! The behaviour of the WebSocket layer as its users and their peers see it: through the public API, over connections
+//! in memory, in virtual time.
 //!
-//! Tests are named after the cases of a list of threats that the tests themselves spell out (`t28_...`); behaviour that programs for Twisted and
-//! Autobahn rely on is marked `// P276`. Not here, because it makes no sense at this level:
+//! Tests are named after the cases of a list of threats that the tests themselves spell out (`t28_...`); behaviour that
+//! programs for Twisted and Autobahn rely on is marked `// P276`. Not here, or not as the list has it:
 //!
-//! * T19, the PROXY protocol, is not spoken by this crate;
+//! * T19, the PROXY protocol, is not spoken by this crate: that it is refused and not believed is in `request_head.rs`;
 //! * T5, how often a head is parsed, is counted in `src/http/head_tests.rs`;
-//! * T44 to T61 and T64 to T70 are the reactor's (`reactor/tests/parity`) and the proxy's (`src/handshake/proxy.rs`); T46,
-//!   T47, T49, T50 and T55 are here as far as frames are concerned.
+//! * T44 to T61 and T64 to T70 are the reactor's (`reactor/tests/parity`) and the proxy's (`src/handshake/proxy.rs`);
+//!   T46, T47, T49, T50 and T55 are here as far as frames are concerned.
 
 mod support;
 
 mod autobahn_dialect;
 mod back_references;
+mod client_limits;
 mod closing;
 mod compression;
 mod control;
 mod edges;
+mod endpoint;
 mod framing;
 mod handshake_client;
 mod handshake_server;
@@ -24,6 +26,7 @@ mod keepalive;
 mod large;
 mod limits;
 mod logs;
+mod lookup;
 mod negotiation;
 mod observer;
 mod panics;
@@ -38,3 +41,4 @@ mod site;
 mod site_times;
 mod slow_consumers;
 mod utf8;
+mod wrapping;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::StatusCode;
-use twistor_reactor::{Address, BufferLimits, Failure, UserError};
+use twistor_reactor::{Address, BufferLimits, Connector, Failure, UserError};
 use twistor_websocket::handshake::{HostPolicy, OriginPolicy};
 use twistor_websocket::{
     Accept, CloseStatus, HandshakeFailure, Observer, Options, Overflow, Refusal, Traffic, WebSocket,
@@ -13,6 +13,8 @@ use twistor_websocket::{
 
 use crate::negotiation::later_with;
 use crate::support::{Client, Event, Recorder, Server, close, continuation, frame, get, text, upgrade, without};
+
+mod clients;
 
 /// Writes down what it is told.
 #[derive(Clone, Default)]
@@ -29,6 +31,10 @@ impl Notes {
 }
 
 impl Observer for Notes {
+    fn connection_failed(&self, connector: &Connector, reason: &Failure) {
+        let (host, port) = connector.target();
+        self.add(format!("no {host}:{port}: {reason}"));
+    }
     fn handshake_failed(&self, _: &Address, why: HandshakeFailure) {
         self.add(format!("{why:?}"));
     }
@@ -269,4 +275,8 @@ fn clients_are_told_of_too() {
     gone.server.close();
     gone.reactor.settle();
     assert_eq!(notes.take(), ["Rejected(Some(403))", "Rejected(Some(302))", "Rejected(None)", "Timeout", "Lost"]);
+    let proxy =
+        Client::custom(Options::default(), |mould| mould, |factory| factory.proxy(None).observer(notes.clone()));
+    proxy.server.send("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(notes.take(), ["Rejected(Some(407))"]);
 }

@@ -1,10 +1,16 @@
 //! The request head as it comes in, and the time it may take: RFC 9112, 2 to 6.
 
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
-use twistor_websocket::Options;
+use http::StatusCode;
+use twistor_reactor::Address;
+use twistor_websocket::http::Request;
+use twistor_websocket::{Accept, HandshakeFailure, Observer, Options};
 
-use crate::support::{Server, heap, request, text, upgrade, without};
+use crate::site::pages;
+use crate::support::{Server, get, heap, request, text, upgrade, without};
 
 #[test]
 fn t01_a_head_that_trickles_in_is_answered_408_ten_seconds_after_the_connection() {
@@ -162,6 +168,107 @@ fn t11_a_handshake_with_a_body_is_refused() {
         let mut handshake = upgrade("/", &[line]);
         handshake += "hello";
         assert_eq!(server.refusal_of(handshake).status(), 400, "{line}");
+    }
+}
+
+/// Whom a server takes for the peer of a handshake that it refuses, and why it does.
+#[derive(Clone, Default)]
+struct Refused(Rc<RefCell<Vec<(Address, HandshakeFailure)>>>);
+
+impl Observer for Refused {
+    fn handshake_failed(&self, peer: &Address, why: HandshakeFailure) {
+        self.0.borrow_mut().push((peer.clone(), why));
+    }
+}
+
+/// What comes is refused with this status, the application is not asked, and the peer's address is the socket's.
+fn refused_as_it_stands(wire: &[u8], status: u16) {
+    let (seen, asked) = (Refused::default(), Rc::new(Cell::new(false)));
+    let (observer, asks) = (seen.clone(), asked.clone());
+    let decide = move |_: &Request| {
+        asks.set(true);
+        Accept::default().into()
+    };
+    let server = Server::custom(Options::default(), |mould| mould.deciding(decide), |it| it.observer(observer));
+    let answer = server.refusal_of(wire);
+    assert_eq!(answer.status(), status, "{}", wire.escape_ascii());
+    let peer = server.connect();
+    peer.drip(wire);
+    assert_eq!(peer.http().status(), status, "{} byte by byte", wire.escape_ascii());
+    assert!(peer.saw_end() && peer.bytes().is_empty());
+    let seen = seen.0.take();
+    assert_eq!(seen.len(), 2);
+    for (peer, why) in seen {
+        assert_eq!(why, HandshakeFailure::BadRequest(StatusCode::from_u16(status).expect("a status")));
+        let peer = peer.socket_addr().expect("a TCP address");
+        assert!(peer.ip().is_loopback() && peer.port() >= 50_000, "{peer}, where peers in memory have such ports");
+    }
+    assert!(!asked.get() && server.log.take().is_empty() && server.handle.accepted() == 0);
+}
+
+// The PROXY protocol is not spoken: what it says of a connection is no request, in whichever version, right or wrong.
+const PROXY_V1: &str = "PROXY TCP4 203.0.113.7 192.0.2.1 4321 80\r\n";
+const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\xc0\0\x02\x01\x10\xe1\0\x50";
+
+#[test]
+fn t19_a_proxy_header_is_answered_400_and_does_not_say_who_the_peer_is() {
+    let with_v2 = |at: usize, other: &[u8]| [&PROXY_V2[..at], other, &PROXY_V2[at + other.len()..]].concat();
+    let headers = [
+        PROXY_V1.into(),
+        "PROXY TCP6 2001:db8::7 2001:db8::1 4321 80\r\n".into(),
+        "PROXY UNKNOWN\r\n".into(),
+        "PROXY TCP4 2001:db8::7 192.0.2.1 4321 80\r\n".into(), // of the other family
+        "PROXY TCP4 203.0.113.7 192.0.2.1 4321 80\n".into(),
+        PROXY_V1.repeat(2).into(),
+        PROXY_V2.to_vec(),
+        with_v2(12, b"\x20"),     // LOCAL
+        with_v2(12, b"\x11"),     // version 1
+        with_v2(13, b"\x21"),     // IPv6, whose addresses are longer
+        with_v2(13, b"\x41"),     // of no family there is
+        with_v2(14, b"\0\x24"),   // longer than it is
+        with_v2(14, b"\xff\xff"), // longer than anything
+        PROXY_V2.repeat(2),
+        [PROXY_V1.as_bytes(), PROXY_V2].concat(),
+        [PROXY_V2, PROXY_V1.as_bytes()].concat(),
+    ];
+    for header in headers {
+        refused_as_it_stands(&[&header, upgrade("/", &[]).as_bytes()].concat(), 400);
+    }
+}
+
+/// The request follows where the header is cut off. What is left may make another method of its `GET`, or be the empty
+/// lines that RFC 9112, 2.2 wants ignored: then there is no PROXY header.
+#[test]
+fn t19_a_truncated_proxy_header_is_no_request_either() {
+    let upgrade = upgrade("/", &[]);
+    for cut in 1..PROXY_V1.len() {
+        let status = if cut <= "PROXY".len() { 405 } else { 400 };
+        refused_as_it_stands((PROXY_V1[..cut].to_owned() + &upgrade).as_bytes(), status);
+    }
+    for cut in 5..PROXY_V2.len() {
+        refused_as_it_stands(&[&PROXY_V2[..cut], upgrade.as_bytes()].concat(), 400);
+        refused_as_it_stands(&PROXY_V2[..cut], 400);
+    }
+    let server = Server::new();
+    let peer = server.connect();
+    peer.send([&PROXY_V2[..4], upgrade.as_bytes()].concat());
+    assert_eq!(peer.http().status(), 101);
+    assert!(server.log.socket(0).peer().ip().is_some_and(|ip| ip.is_loopback()));
+    // a line alone is a head that is not whole
+    let peer = server.connect();
+    peer.send(PROXY_V1);
+    peer.wait(10.0);
+    assert_eq!(peer.http().status(), 408);
+    assert!(peer.saw_end());
+}
+
+#[test]
+fn t19_a_proxy_header_between_two_requests_is_answered_400_and_the_second_is_not_routed() {
+    for header in [PROXY_V1.as_bytes(), PROXY_V2] {
+        let peer = pages().connect();
+        peer.send([get("/data").as_bytes(), header, get("/data").as_bytes()].concat());
+        assert_eq!((peer.http().status(), peer.http().status()), (200, 400));
+        assert!(peer.saw_end() && peer.bytes().is_empty());
     }
 }
 

@@ -43,11 +43,11 @@ pub fn client_response(data: &[u8]) {
 
 fn limits(sizes: u8) -> HeadLimits {
     let choose = |from: u8, sizes: [usize; 4]| sizes[usize::from(from & 3)];
-    let mut limits = HeadLimits::default();
-    limits.max_bytes = choose(sizes, [16 * 1024, 64, 256, 1024]);
-    limits.max_line = choose(sizes >> 2, [8 * 1024, 64, 128, 512]);
-    limits.max_headers = choose(sizes >> 4, [100, 1, 5, 33]);
-    limits
+    HeadLimits {
+        max_bytes: choose(sizes, [16 * 1024, 64, 256, 1024]),
+        max_line: choose(sizes >> 2, [8 * 1024, 64, 128, 512]),
+        max_headers: choose(sizes >> 4, [100, 1, 5, 33]),
+    }
 }
 
 /// The head and what follows it.
