@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Token};
@@ -30,6 +30,9 @@ pub use address::{ListenAddress, ListenError, ListenOptions};
 
 /// Connections accepted in one turn, so that a rush of new ones does not keep the old ones waiting.
 const ACCEPTS_PER_TURN: usize = 64;
+
+/// How often that is worth a warning: peers cause it.
+const WARN_EVERY: Duration = Duration::from_secs(1);
 
 /// How long to accept nothing after the process or the system ran out of something: trying at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -80,6 +83,7 @@ pub(crate) struct Port {
     /// closed.
     reserve: RefCell<Option<File>>,
     pause: Cell<Option<DelayedCall>>,
+    warned: Cell<Option<Instant>>,
     /// On the list of those to be served again in the next turn.
     waiting: Cell<bool>,
     accepted: Cell<u64>,
@@ -118,6 +122,7 @@ pub(crate) fn listen<F: Factory<Protocol: Protocol>>(
         factory: RefCell::new(Some(server)),
         reserve: RefCell::new(File::open("/dev/null").ok()),
         pause: Cell::new(None),
+        warned: Cell::new(None),
         waiting: Cell::new(false),
         accepted: Cell::new(0),
     });
@@ -229,17 +234,22 @@ impl Port {
     /// pause, since the poller would report the port again at once.
     #[cold]
     fn exhausted(self: &Rc<Self>, core: &Rc<Core>, error: &io::Error) {
-        log::warn!("{}: could not accept new connections: {error}", self.address);
+        let mut closed = 0;
         if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) && self.reserve.take().is_some() {
-            let mut closed = 0;
             if let Some(listener) = &*self.listener.borrow() {
                 while closed < ACCEPTS_PER_TURN && listener.accept().is_ok() {
                     closed += 1;
                 }
             }
             self.reserve.replace(File::open("/dev/null").ok());
-            log::warn!("{}: EMFILE recovery: closed {closed} connections that waited", self.address);
         }
+        let now = core.time.now();
+        let often = self.warned.get().is_some_and(|then| now.saturating_duration_since(then) < WARN_EVERY);
+        if !often {
+            self.warned.set(Some(now));
+        }
+        let level = if often { log::Level::Debug } else { log::Level::Warn };
+        log::log!(level, "{}: could not accept new connections: {error}; closed {closed} that waited", self.address);
         let this = self.clone();
         let again = move || {
             if let Some(core) = this.core.upgrade() {

@@ -244,28 +244,32 @@ fn without_descriptors_it_serves_on_does_not_spin_and_recovers() {
     let address = SocketAddr::from(([127, 0, 0, 1], number.expect("the child says its port")));
     let connect = || bounded(TcpStream::connect(address).expect("the kernel takes it"));
 
-    // each answer is the number of times the child could not accept
-    let failures = |peer: &mut TcpStream| -> Option<usize> {
-        let mut answer = [0; 8];
+    // each answer is the number of times the child could not accept, and of its warnings of that
+    let failures = |peer: &mut TcpStream| -> Option<[usize; 2]> {
+        let mut answer = [0; 16];
         peer.write_all(b"?").ok()?;
         peer.read_exact(&mut answer).ok()?;
-        String::from_utf8_lossy(&answer).trim().parse().ok()
+        let answer = String::from_utf8_lossy(&answer);
+        let mut numbers = answer.split_whitespace().map_while(|number| number.parse().ok());
+        Some([numbers.next()?, numbers.next()?])
     };
     let mut existing = connect();
-    assert_eq!(failures(&mut existing), Some(0));
+    assert_eq!(failures(&mut existing), Some([0, 0]));
+    let begun = Instant::now();
     let mut crowd = Vec::new();
     for _ in 0..200 {
         crowd.push(connect());
         failures(&mut existing).expect("existing connections are served");
     }
-    let before = failures(&mut existing).expect("served");
+    let [before, _] = failures(&mut existing).expect("served");
     assert!(before > 0, "the test is to exhaust the child");
     let start = Instant::now();
     std::thread::sleep(std::time::Duration::from_millis(500));
-    let after = failures(&mut existing).expect("served");
+    let [after, warnings] = failures(&mut existing).expect("served");
     // one try every 100 ms; and never more, however slow this machine is
     let allowed = start.elapsed().as_millis() as usize / 100 + 2;
     assert!(after - before <= allowed, "{} tries to accept in {:?}", after - before, start.elapsed());
+    assert!((1..=begun.elapsed().as_secs() as usize + 1).contains(&warnings), "{warnings} in {:?}", begun.elapsed());
 
     let told = |mut peer: &TcpStream| peer.set_nonblocking(true).is_ok() && matches!(peer.read(&mut [0]), Ok(0));
     assert!(crowd.iter().any(told), "those who cannot be served are closed");
@@ -283,6 +287,7 @@ fn without_descriptors_it_serves_on_does_not_spin_and_recovers() {
 #[ignore = "a child process of without_descriptors_it_serves_on_does_not_spin_and_recovers"]
 fn child_with_few_descriptors() {
     static FAILURES: AtomicUsize = AtomicUsize::new(0);
+    static WARNINGS: AtomicUsize = AtomicUsize::new(0);
     struct Counter;
     impl log::Log for Counter {
         fn enabled(&self, _: &log::Metadata<'_>) -> bool {
@@ -291,6 +296,7 @@ fn child_with_few_descriptors() {
         fn log(&self, record: &log::Record<'_>) {
             if record.args().to_string().contains("could not accept") {
                 FAILURES.fetch_add(1, Ordering::Relaxed);
+                WARNINGS.fetch_add(usize::from(record.level() == log::Level::Warn), Ordering::Relaxed);
             }
         }
         fn flush(&self) {}
@@ -299,12 +305,13 @@ fn child_with_few_descriptors() {
         return;
     }
     log::set_logger(&Counter).expect("the only logger");
-    log::set_max_level(log::LevelFilter::Warn);
+    log::set_max_level(log::LevelFilter::Debug);
     let reactor = real_reactor();
     let factory = for_protocol(|| {
         scripted(|transport, event| {
             if let Event::Data(_) = event {
-                transport.write(format!("{:8}", FAILURES.load(Ordering::Relaxed)));
+                let (failures, warnings) = (FAILURES.load(Ordering::Relaxed), WARNINGS.load(Ordering::Relaxed));
+                transport.write(format!("{failures:8}{warnings:8}"));
             }
         })
     });
