@@ -1,11 +1,9 @@
 //! Autobahn's `examples/twisted/websocket/broadcast/server.py`, statement by statement: every text message goes to
-//! everybody, and once a second so does a tick.
+//! everybody, and once a second so does a tick. Listen with `cargo run --example client -- ws://127.0.0.1:9000`.
 //!
 //!     cargo run --example autobahn_broadcast_server                   # on ws://127.0.0.1:9000
 //!     cargo run --example autobahn_broadcast_server -- --port 9001    # --port 0 takes a free one, which it prints
 //!     cargo run --example autobahn_broadcast_server -- --prepared     # encodes each message once, for all
-//!
-//! Listen with `cargo run --example client -- ws://127.0.0.1:9000`.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -109,10 +107,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let reactor = Reactor::new()?;
     let factory = SharedFactory::new(RefCell::new(BroadcastServerFactory { prepared, ..Default::default() }));
-    let protocol = {
-        let factory = factory.clone();
-        for_protocol(move || BroadcastServerProtocol { factory: factory.clone() })
-    };
+    let shared = factory.clone();
+    let protocol = for_protocol(move || BroadcastServerProtocol { factory: shared.clone() });
     let listening =
         reactor.listen_tcp(format!("127.0.0.1:{port}"), WebSocketServerFactory::new(AutobahnFactory(protocol)))?;
     println!("listening on ws://{}", listening.address());

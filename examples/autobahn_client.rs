@@ -113,12 +113,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let reactor = Reactor::new()?;
     let run = Rc::new(RefCell::new(Run { url, agent, cases: 0, next: 0 }));
-    reactor.call_when_running(move |reactor| {
-        if let Err(error) = CaseFactory::connect(&run, reactor) {
-            eprintln!("{error}");
-            reactor.stop();
-        }
-    });
+    CaseFactory::connect(&run, &reactor)?;
     reactor.run()?;
     Ok(())
 }

@@ -1,12 +1,5 @@
-//! An echo server that is counted: `/metrics` is for Prometheus, `/` a WebSocket.
-//!
-//!     cargo run --example metrics                      # then curl http://localhost:8000/metrics
-//!     cargo run --example metrics -- --port 9000       # --port 0 takes a free one
-//!
-//! The counting is the library's ([`Observer`]); the text format is `prometheus-client`'s.
+//! The counters, and their page.
 
-use std::error::Error;
-use std::rc::Rc;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -15,18 +8,16 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use twistor::Address;
 use twistor::websocket::http::Response;
-use twistor::websocket::{
-    CloseStatus, Frame, HandshakeFailure, Observer, Resource, Site, Traffic, WebSocket, WebSocketProtocol,
-    WebSocketResource,
-};
-use twistor::{Address, Reactor, for_protocol};
+use twistor::websocket::{CloseStatus, HandshakeFailure, Observer, Traffic, WebSocket};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 type Label = [(&'static str, String); 1];
 
-struct Metrics {
+/// What Prometheus is told.
+pub(crate) struct Metrics {
     registry: Registry,
     opened: Counter,
     open: Gauge,
@@ -42,7 +33,7 @@ struct Metrics {
 }
 
 impl Metrics {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("websocket"),
             opened: Counter::default(),
@@ -72,7 +63,9 @@ impl Metrics {
         metrics
     }
 
-    fn render(&self) -> Response {
+    /// The page; `queued` bytes wait to be sent.
+    pub(crate) fn render(&self, queued: usize) -> Response {
+        self.queued.set(i64::try_from(queued).unwrap_or(i64::MAX));
         let mut text = String::new();
         if let Err(error) = encode(&mut text, &self.registry) {
             log::error!("metrics: {error}");
@@ -105,49 +98,8 @@ impl Observer for Metrics {
 
     fn closed(&self, _socket: &WebSocket, status: &CloseStatus) {
         self.open.dec();
-        self.closed.get_or_create(&[("code", status.code.to_string())]).inc();
+        // applications' and libraries' own codes are the peer's choice: not a series for each
+        let code = if status.code < 3000 { status.code.to_string() } else { "3000-4999".to_owned() };
+        self.closed.get_or_create(&[("code", code)]).inc();
     }
-}
-
-struct Echo;
-
-impl WebSocketProtocol for Echo {
-    fn frame_received(&mut self, socket: &WebSocket, frame: Frame<'_>) {
-        socket.send_message(frame);
-    }
-}
-
-fn main() -> Result<(), Box<dyn Error>> {
-    env_logger::init();
-    let port = port()?;
-    let reactor = Reactor::new()?;
-
-    let metrics = Rc::new(Metrics::new());
-    let websocket = WebSocketResource::new(for_protocol(|| Echo)).observer(metrics.clone());
-    let handle = websocket.handle();
-    let exported = metrics.clone();
-    let page = Resource::new().render_get(move |_request| {
-        exported.queued.set(i64::try_from(handle.buffered()).unwrap_or(i64::MAX));
-        exported.render()
-    });
-    let mut root = Resource::new().websocket(websocket);
-    root.put_child("metrics", page);
-
-    let listening = reactor.listen_tcp(format!("127.0.0.1:{port}"), Site::new(root).observer(metrics))?;
-    println!("http://localhost:{}", listening.address().port().unwrap_or(port));
-    reactor.run()?;
-    Ok(())
-}
-
-/// `--port`.
-fn port() -> Result<u16, Box<dyn Error>> {
-    let mut port = 8000;
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            lexopt::Arg::Long("port") => port = parser.value()?.to_string_lossy().parse()?,
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    Ok(port)
 }
