@@ -2,6 +2,7 @@
 //!
 //! Nothing sleeps to be in step, and everything that waits gives up in time: [`support::bounded`].
 
+mod addresses;
 mod bad_input;
 mod chat;
 mod examples;
@@ -9,6 +10,7 @@ mod foreign_client;
 mod foreign_server;
 mod later;
 mod memory;
+mod proxy;
 mod reactors;
 mod shutdown;
 mod slow_consumer;

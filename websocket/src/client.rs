@@ -48,6 +48,8 @@ pub struct WebSocketClientFactory<F> {
     request: Rc<ClientRequest>,
     options: Rc<Settings>,
     proxy: Option<Rc<ProxyConnect>>,
+    /// The proxy's host and port, or the URL's.
+    destination: (String, u16),
     following: Following,
 }
 
@@ -69,6 +71,7 @@ impl<F: ClientFactory<Protocol: WebSocketProtocol>> WebSocketClientFactory<F> {
         if url.secure {
             return Err(ClientError::Tls);
         }
+        let destination = (url.host.clone(), url.port);
         let mut request = ClientRequest::new(url);
         for protocol in &options.protocols {
             request = request.protocol(protocol).map_err(ClientError::Header)?;
@@ -77,7 +80,7 @@ impl<F: ClientFactory<Protocol: WebSocketProtocol>> WebSocketClientFactory<F> {
             request = request.extensions(&offer(deflate)).map_err(ClientError::Header)?;
         }
         let (request, options) = (Rc::new(request), Settings::new(options));
-        Ok(Self { factory, request, options, proxy: None, following: Following::default() })
+        Ok(Self { factory, request, options, proxy: None, destination, following: Following::default() })
     }
 
     /// Sends a header field with the handshake, such as `Cookie`, `Authorization` or `Origin`.
@@ -88,14 +91,6 @@ impl<F: ClientFactory<Protocol: WebSocketProtocol>> WebSocketClientFactory<F> {
         let request = (*self.request).clone().header(name, value)?;
         self.request = Rc::new(request);
         Ok(self)
-    }
-
-    /// Connects through an HTTP proxy (CONNECT), perhaps with a user and password for it: `connect_tcp` goes to the
-    /// proxy then.
-    #[must_use]
-    pub fn proxy(mut self, credentials: Option<(String, String)>) -> Self {
-        self.proxy = Some(Rc::new(ProxyConnect::new(self.request.url(), credentials)));
-        self
     }
 
     /// Follows redirects: when the server answers 301, 302, 303, 307 or 308 with a `Location` that the policy allows,
@@ -110,9 +105,9 @@ impl<F: ClientFactory<Protocol: WebSocketProtocol>> WebSocketClientFactory<F> {
     ///
     /// At another origin `Authorization`, `Cookie`, `Proxy-Authorization` and `Host`, set by [`header`](Self::header),
     /// and the user and password of the URL are left out, also when it redirects back; other fields are sent. `wss`
-    /// never leads to `ws`. Within the origin the client connects to where it was connected, through a proxy also
-    /// beyond; otherwise to the host and port of the location. A reconnection begins at the factory's URL, with all its
-    /// fields.
+    /// never leads to `ws`. Within the origin, and always when there is a proxy, the client connects to where it was
+    /// connected; otherwise to the host and port of the location. A reconnection begins at the factory's URL, with all
+    /// its fields.
     ///
     /// ```
     /// use twistor_websocket::handshake::RedirectPolicy;
@@ -144,12 +139,58 @@ impl<F: ClientFactory<Protocol: WebSocketProtocol>> WebSocketClientFactory<F> {
     }
 }
 
-/// `reactor.connect_tcp` to the host and port of the factory's URL: Autobahn's `connectWS`.
+impl<F> WebSocketClientFactory<F> {
+    /// Goes through an HTTP proxy (CONNECT: RFC 9110, 9.3.6), Autobahn's `proxy`. It is said as
+    /// `http://user:password@host:port`, as programs have it from `HTTP_PROXY`, which is not read here; the user and
+    /// password, percent-encoded where need be, become Basic authentication there, and the port is 80 unless given.
+    ///
+    /// [`connect_ws`] then connects to the proxy, as do redirects and reconnections, and the connector's destination
+    /// is the proxy; `connect_tcp` goes where it is told. The proxy looks up the URL's host. When it refuses, the
+    /// handshake fails with [`HandshakeError::Proxy`](crate::handshake::HandshakeError::Proxy): 407 asks for other
+    /// credentials.
+    ///
+    /// ```
+    /// # use twistor_reactor::for_protocol;
+    /// # use twistor_websocket::{Frame, WebSocket, WebSocketClientFactory, WebSocketProtocol};
+    /// # struct Hello;
+    /// # impl WebSocketProtocol for Hello { fn frame_received(&mut self, _: &WebSocket, _: Frame<'_>) {} }
+    /// let factory = WebSocketClientFactory::new("ws://chat.example", for_protocol(|| Hello))?;
+    /// let factory = factory.proxy("http://me:s3cret@proxy.example:3128")?;
+    /// assert_eq!(factory.destination(), ("proxy.example".to_owned(), 3128));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`UrlError::ProxyScheme`] for any but `http` (`https` would be TLS to the proxy), [`UrlError::ProxyPath`] for a
+    /// path; else as [`WsUrl::parse`].
+    pub fn proxy(mut self, url: &str) -> Result<Self, UrlError> {
+        let proxy = WsUrl::parse_proxy(url)?;
+        self.proxy = Some(Rc::new(ProxyConnect::new(self.request.url(), proxy.userinfo)));
+        self.destination = (proxy.host, proxy.port);
+        Ok(self)
+    }
+
+    /// The host and port that [`connect_ws`] connects to: the [`proxy`](Self::proxy)'s, or those of the
+    /// [`url`](Self::url). For `connect_tcp_with`, or another factory around this one.
+    pub fn destination(&self) -> (String, u16) {
+        self.destination.clone()
+    }
+
+    /// The same settings for another factory.
+    pub(crate) fn with_factory<G>(&self, factory: G) -> WebSocketClientFactory<G> {
+        let (request, options, proxy) = (self.request.clone(), self.options.clone(), self.proxy.clone());
+        let (destination, following) = (self.destination.clone(), self.following.fresh());
+        WebSocketClientFactory { factory, request, options, proxy, destination, following }
+    }
+}
+
+/// `reactor.connect_tcp` to the factory's [`destination`](WebSocketClientFactory::destination): the host and port of
+/// its URL, or its proxy. Autobahn's `connectWS`.
 pub fn connect_ws<F>(reactor: &Reactor, factory: WebSocketClientFactory<F>) -> Connector
 where
     F: ClientFactory<Protocol: WebSocketProtocol>,
 {
-    let (host, port) = (factory.url().host.clone(), factory.url().port);
+    let (host, port) = factory.destination();
     reactor.connect_tcp(&host, port, factory)
 }
 

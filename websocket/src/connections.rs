@@ -7,11 +7,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use slab::Slab;
-use twistor_reactor::Transport;
+use twistor_reactor::{Protocol, Transport};
 
 use crate::closed::close_code;
 use crate::observer::HandshakeFailure;
 use crate::options::Options;
+use crate::server::{Refused, busy};
 use crate::socket::WebSocket;
 
 /// When a refused client may come again: long enough for some to have left, short enough to be served soon.
@@ -52,6 +53,8 @@ pub(crate) struct Connections {
     places: RefCell<Slab<Place>>,
     by_address: RefCell<Tally>,
     undecided: Cell<usize>,
+    /// Those that are waited for, but not counted.
+    visiting: Cell<usize>,
     pub(crate) closing: Cell<bool>,
     pub(crate) accepted: Cell<u64>,
     pub(crate) refused: Cell<u64>,
@@ -60,36 +63,47 @@ pub(crate) struct Connections {
 
 impl Connections {
     pub(crate) fn count(&self) -> usize {
-        self.places.borrow().len()
+        self.places.borrow().len() - self.visiting.get()
+    }
+
+    /// Whether there is nobody to wait for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places.borrow().is_empty()
     }
 
     /// The open ones, at this moment.
     pub(crate) fn sockets(&self) -> Vec<WebSocket> {
         let open = |(_, place): (usize, &Place)| match place {
             Place::Open(socket) => Some(socket.clone()),
-            Place::New | Place::Undecided(_) => None,
+            Place::New | Place::Visiting(_) | Place::Undecided(_) => None,
         };
         self.places.borrow().iter().filter_map(open).collect()
     }
 
-    /// The connections whose handshake is not decided.
-    pub(crate) fn undecided(&self) -> Vec<Transport> {
-        let undecided = |(_, place): (usize, &Place)| match place {
+    /// The connections that are no WebSockets.
+    pub(crate) fn visitors(&self) -> Vec<Visitor> {
+        let visiting = |(_, place): (usize, &Place)| match place {
             Place::New | Place::Open(_) => None,
-            Place::Undecided(transport) => Some(transport.clone()),
+            Place::Visiting(visitor) | Place::Undecided(visitor) => Some((**visitor).clone()),
         };
-        self.places.borrow().iter().filter_map(undecided).collect()
+        self.places.borrow().iter().filter_map(visiting).collect()
+    }
+
+    /// The answer to one that is not served.
+    pub(crate) fn refuse(&self, why: HandshakeFailure) -> Refused {
+        self.refused.set(self.refused.get() + 1);
+        (why, busy(why))
+    }
+
+    /// A place for a connection of the server's own port, from which a request is awaited.
+    pub(crate) fn visit<P: Visits>(self: &Rc<Self>, transport: &Transport) -> Membership {
+        self.seat(Place::Visiting(Visitor::new::<P>(transport)), None)
     }
 
     /// A place for one more, or why there is none.
-    pub(crate) fn admit(
-        self: &Rc<Self>,
-        transport: &Transport,
-        options: &Options,
-    ) -> Result<Membership, HandshakeFailure> {
+    pub(crate) fn admit(self: &Rc<Self>, transport: &Transport, options: &Options) -> Result<Membership, Refused> {
         if self.closing.get() {
-            self.refused.set(self.refused.get() + 1);
-            return Err(HandshakeFailure::ShuttingDown);
+            return Err(self.refuse(HandshakeFailure::ShuttingDown));
         }
         let full = options.max_connections.is_some_and(|most| self.count() >= most)
             || options.max_handshakes.is_some_and(|most| self.undecided.get() >= most);
@@ -97,31 +111,80 @@ impl Connections {
         let limited = options.max_connections_per_address.zip(transport.peer().ip()).filter(|_| !full);
         let full = full || limited.is_some_and(|(most, address)| !self.by_address.borrow_mut().add(address, most));
         if full {
-            self.refused.set(self.refused.get() + 1);
-            return Err(HandshakeFailure::Busy);
+            return Err(self.refuse(HandshakeFailure::Busy));
         }
-        let address = limited.map(|(_, address)| address);
-        let key = self.places.borrow_mut().insert(Place::New);
-        Ok(Membership { connections: self.clone(), key, address: address.map(Box::new) })
+        Ok(self.seat(Place::New, limited.map(|(_, address)| Box::new(address))))
+    }
+
+    fn seat(self: &Rc<Self>, place: Place, address: Option<Box<IpAddr>>) -> Membership {
+        self.enter(&place);
+        let key = self.places.borrow_mut().insert(place);
+        Membership { connections: self.clone(), key, address }
+    }
+
+    fn enter(&self, place: &Place) {
+        if let Some(counter) = self.counter(place) {
+            counter.set(counter.get() + 1);
+        }
     }
 
     fn leave(&self, place: &Place) {
-        self.undecided.set(self.undecided.get() - usize::from(place.is_undecided()));
+        if let Some(counter) = self.counter(place) {
+            counter.set(counter.get() - 1);
+        }
+    }
+
+    fn counter(&self, place: &Place) -> Option<&Cell<usize>> {
+        match place {
+            Place::Visiting(_) => Some(&self.visiting),
+            Place::Undecided(_) => Some(&self.undecided),
+            Place::New | Place::Open(_) => None,
+        }
     }
 }
 
-/// Who has a place.
+/// Who has a place. Small, for an open WebSocket keeps it: visitors are boxed.
 enum Place {
+    /// A request is awaited, or its refusal has yet to be read.
+    Visiting(Box<Visitor>),
     /// Just admitted.
     New,
     /// The application will say later whether it accepts.
-    Undecided(Transport),
+    Undecided(Box<Visitor>),
     Open(WebSocket),
 }
 
-impl Place {
-    fn is_undecided(&self) -> bool {
-        matches!(self, Self::Undecided(_))
+/// The protocol of a connection that is no WebSocket.
+pub(crate) trait Visits: Protocol {
+    /// The server shuts down: answers 503, unless it has answered.
+    fn turn_away(&mut self, transport: &Transport);
+}
+
+/// A connection that is no WebSocket, but is to hear of a shutdown.
+#[derive(Clone)]
+pub(crate) struct Visitor {
+    transport: Transport,
+    turn_away: fn(&Transport),
+}
+
+impl Visitor {
+    fn new<P: Visits>(transport: &Transport) -> Box<Self> {
+        let turn_away = |transport: &Transport| transport.protocol::<P>().post(P::turn_away);
+        Box::new(Self { transport: transport.clone(), turn_away })
+    }
+
+    /// Has it told of the shutdown, from the queue.
+    pub(crate) fn turn_away(&self) {
+        (self.turn_away)(&self.transport);
+    }
+
+    /// Ends it now. A reset could destroy what it was told: that is for those who do not take it.
+    pub(crate) fn cut_off(&self) {
+        if self.transport.disconnecting() && self.transport.buffered() > 0 {
+            return self.transport.abort_connection();
+        }
+        self.transport.set_close_timeout(Some(Duration::ZERO));
+        self.transport.lose_connection();
     }
 }
 
@@ -135,15 +198,36 @@ pub(crate) struct Membership {
 
 impl Membership {
     fn set(&self, place: Place) {
-        self.connections.undecided.set(self.connections.undecided.get() + usize::from(place.is_undecided()));
+        self.connections.enter(&place);
         if let Some(slot) = self.connections.places.borrow_mut().get_mut(self.key) {
             self.connections.leave(&std::mem::replace(slot, place));
         }
     }
 
-    /// The handshake waits for the application.
-    pub(crate) fn undecided(&self, transport: &Transport) {
-        self.set(Place::Undecided(transport.clone()));
+    /// The handshake waits for the application; `P` does so.
+    pub(crate) fn undecided<P: Visits>(&self, transport: &Transport) {
+        let visitor = Visitor::new::<P>(transport);
+        if self.is_closing() {
+            visitor.turn_away(); // the shutdown began meanwhile
+        }
+        self.set(Place::Undecided(visitor));
+    }
+
+    /// The handshake is refused: it counts no more, but a shutdown waits until the peer has read why.
+    pub(crate) fn refused<P: Visits>(&mut self, transport: &Transport) {
+        self.forget_address();
+        self.set(Place::Visiting(Visitor::new::<P>(transport)));
+    }
+
+    fn forget_address(&mut self) {
+        if let Some(address) = self.address.take() {
+            self.connections.by_address.borrow_mut().remove(*address);
+        }
+    }
+
+    /// The answer of a server that shuts down.
+    pub(crate) fn turn_away(&self) -> Refused {
+        self.connections.refuse(HandshakeFailure::ShuttingDown)
     }
 
     /// The application has decided, and accepts.
@@ -172,10 +256,8 @@ impl Drop for Membership {
         let removed = self.connections.places.borrow_mut().try_remove(self.key);
         removed.iter().for_each(|place| self.connections.leave(place));
         drop(removed);
-        if let Some(address) = self.address.take() {
-            self.connections.by_address.borrow_mut().remove(*address);
-        }
-        if self.connections.count() == 0 {
+        self.forget_address();
+        if self.connections.is_empty() {
             let on_empty = self.connections.on_empty.take();
             on_empty.into_iter().for_each(|tell| tell());
         }

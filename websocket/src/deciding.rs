@@ -7,14 +7,14 @@ use ::http::StatusCode;
 use twistor_reactor::{Deferred, DelayedCall, Failure, Protocol, Transport};
 
 use crate::closing::linger;
-use crate::connections::Membership;
+use crate::connections::{Membership, Visits};
 use crate::handshake::{Upgrade, response};
 use crate::http::Response;
 use crate::observer::HandshakeFailure;
 use crate::protocol::{Accept, Negotiation, WebSocketProtocol};
 use crate::sansio::Role;
 use crate::sansio::deflate::{Agreed, accept_offer};
-use crate::server::{Endpoint, Refused, busy};
+use crate::server::{Endpoint, Refused};
 use crate::session::Session;
 
 /// A handshake that lacks the application's answer.
@@ -29,7 +29,7 @@ impl<P: WebSocketProtocol> Opening<P> {
     /// Answers 101, and makes the connection a WebSocket.
     pub(crate) fn accept(self, transport: &Transport, accept: Accept, early: &[u8]) -> Result<(), Refused> {
         if self.membership.is_closing() {
-            return Err((HandshakeFailure::ShuttingDown, busy(HandshakeFailure::ShuttingDown)));
+            return Err(self.membership.turn_away());
         }
         let options = &self.endpoint.options;
         let offered = |name: &String| self.upgrade.protocols.contains(name);
@@ -73,6 +73,8 @@ pub(crate) struct Pending<P> {
     pub(crate) endpoint: Rc<Endpoint>,
     /// `None` once it is decided.
     pub(crate) opening: Option<Opening<P>>,
+    /// Once it is refused: kept until the peer has read why.
+    pub(crate) place: Option<Membership>,
     pub(crate) answer: Option<Deferred<Negotiation>>,
     pub(crate) left: Option<Duration>,
     pub(crate) timer: Option<DelayedCall>,
@@ -85,8 +87,9 @@ impl<P: WebSocketProtocol> Pending<P> {
     }
 
     fn decided(&mut self, transport: &Transport, answer: Result<Negotiation, Failure>) {
-        if self.opening.is_none() || transport.disconnecting() {
-            return; // too late: refused already
+        let closing = |opening: &Opening<P>| opening.membership.is_closing();
+        if self.opening.as_ref().is_none_or(closing) || transport.disconnecting() {
+            return; // too late: refused already or about to be, or the peer is gone
         }
         let outcome = match answer {
             Ok(Negotiation::Later(answer)) => return self.wait(transport, answer),
@@ -100,9 +103,11 @@ impl<P: WebSocketProtocol> Pending<P> {
                 Err(failed())
             }
         };
-        self.cancel();
         match outcome {
-            Ok(()) => transport.resume_producing(),
+            Ok(()) => {
+                self.cancel();
+                transport.resume_producing();
+            }
             Err(refused) => self.refuse(transport, &refused),
         }
     }
@@ -113,7 +118,11 @@ impl<P: WebSocketProtocol> Pending<P> {
         let mut out = Vec::new();
         answer.encode(&mut out, false, false);
         transport.write(out);
-        self.opening = None;
+        if let Some(Opening { mut membership, .. }) = self.opening.take() {
+            membership.refused::<Self>(transport);
+            self.place = Some(membership);
+        }
+        self.cancel();
         self.timer = Some(linger(transport));
     }
 
@@ -124,13 +133,19 @@ impl<P: WebSocketProtocol> Pending<P> {
     }
 }
 
+impl<P: WebSocketProtocol> Visits for Pending<P> {
+    fn turn_away(&mut self, transport: &Transport) {
+        let refused = self.opening.as_ref().map(|opening| opening.membership.turn_away());
+        if let Some(refused) = refused {
+            self.refuse(transport, &refused);
+        }
+    }
+}
+
 impl<P: WebSocketProtocol> Protocol for Pending<P> {
     fn connection_made(&mut self, transport: &Transport) {
         if let Some(left) = self.left {
             let expired = |this: &mut Self, transport: &Transport| {
-                if transport.disconnecting() {
-                    return; // refused already, by a shutdown
-                }
                 let answer = Response::error(StatusCode::REQUEST_TIMEOUT, "the server did not decide in time");
                 this.refuse(transport, &(HandshakeFailure::Timeout, answer));
             };
@@ -145,10 +160,8 @@ impl<P: WebSocketProtocol> Protocol for Pending<P> {
 
     fn connection_lost(&mut self, transport: &Transport, _: &Failure) {
         self.cancel();
-        if let Some(opening) = self.opening.take() {
-            let closing = opening.membership.is_closing();
-            self.endpoint
-                .failed(transport, if closing { HandshakeFailure::ShuttingDown } else { HandshakeFailure::Lost });
+        if self.opening.take().is_some() {
+            self.endpoint.failed(transport, HandshakeFailure::Lost);
         }
     }
 }

@@ -12,6 +12,7 @@ use twistor_reactor::{
 use crate::client::{ClientError, WebSocketClientFactory};
 use crate::closed::WebSocketClosed;
 use crate::forwarding::{Nobody, forward_callbacks};
+use crate::handshake::UrlError;
 use crate::http::Request;
 use crate::options::Options;
 use crate::protocol::{Negotiation, WebSocketProtocol};
@@ -52,13 +53,12 @@ use crate::socket::WebSocket;
 /// # Ok(()) }
 /// ```
 ///
-/// What is not said here, such as header fields, a proxy or redirects, is said to a [`WebSocketClientFactory`]: see
+/// What is not said here, such as header fields or redirects, is said to a [`WebSocketClientFactory`]: see
 /// [`WhenConnected`].
 #[derive(Debug, Clone)]
 pub struct WebSocketClientEndpoint {
     reactor: Reactor,
-    url: String,
-    options: Options,
+    client: Rc<WebSocketClientFactory<()>>,
     connect_options: ConnectOptions,
 }
 
@@ -76,9 +76,16 @@ impl WebSocketClientEndpoint {
     /// # Errors
     /// As [`WebSocketClientFactory::with_options`].
     pub fn with_options(reactor: &Reactor, url: &str, options: Options) -> Result<Self, ClientError> {
-        WebSocketClientFactory::with_options(url, for_protocol(|| Nobody), options.clone())?; // errors at once
-        let (url, connect_options) = (url.to_owned(), ConnectOptions::default());
-        Ok(Self { reactor: reactor.clone(), url, options, connect_options })
+        let client = WebSocketClientFactory::with_options(url, for_protocol(|| Nobody), options)?.with_factory(());
+        Ok(Self { reactor: reactor.clone(), client: Rc::new(client), connect_options: ConnectOptions::default() })
+    }
+
+    /// Goes through an HTTP proxy, said as `http://user:password@host:port`: [`WebSocketClientFactory::proxy`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn proxy(self, url: &str) -> Result<Self, UrlError> {
+        Ok(Self { client: Rc::new(self.client.with_factory(()).proxy(url)?), ..self })
     }
 
     /// How to connect: Twisted's `connectTimeout` and `bindAddress`. Default [`ConnectOptions::default`], which waits
@@ -96,12 +103,8 @@ impl WebSocketClientEndpoint {
         F: ClientFactory<Protocol: WebSocketProtocol>,
     {
         let (factory, connected) = WhenConnected::new(&self.reactor, factory);
-        let client = WebSocketClientFactory::with_options(&self.url, factory, self.options.clone());
-        // it was `Ok` in `with_options`, and is so again; else the Deferred fails
-        if let Ok(client) = client {
-            let (host, port) = (client.url().host.clone(), client.url().port);
-            self.reactor.connect_tcp_with(&host, port, client, self.connect_options.clone());
-        }
+        let (host, port) = self.client.destination();
+        self.reactor.connect_tcp_with(&host, port, self.client.with_factory(factory), self.connect_options.clone());
         connected
     }
 }

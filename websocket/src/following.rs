@@ -23,6 +23,11 @@ impl Following {
         Self { policy, connecting: Vec::new() }
     }
 
+    /// The same policy, and nobody connecting.
+    pub(crate) fn fresh(&self) -> Self {
+        Self::new(self.policy.clone())
+    }
+
     pub(crate) fn started(&mut self, connector: &Connector) {
         if self.policy.max > 0 {
             // a wrapper of ours may have kept the end of earlier attempts to itself

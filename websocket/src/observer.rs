@@ -201,7 +201,12 @@ pub(crate) struct Observed {
 
 impl Observed {
     pub(crate) fn by(observer: impl Observer + 'static) -> Self {
-        Self { observer: Box::new(observer), traffic: Cell::default(), due: Cell::new(false), careless: Cell::new(false) }
+        Self {
+            observer: Box::new(observer),
+            traffic: Cell::default(),
+            due: Cell::new(false),
+            careless: Cell::new(false),
+        }
     }
 
     /// Calls the observer. Its panics are its own affair, and told of once: it may panic at whatever a peer does.

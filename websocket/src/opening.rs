@@ -15,6 +15,7 @@ use crate::handshake::{Accepted, ClientRequest, HandshakeError, ProxyConnect, Re
 use crate::http::excerpt;
 use crate::observer::HandshakeFailure;
 use crate::protocol::WebSocketProtocol;
+use crate::reconnecting::{Around, Reconnecting};
 use crate::sansio::Role;
 use crate::sansio::deflate::{Agreed, OfferError, check_response};
 use crate::session::Session;
@@ -34,6 +35,7 @@ pub struct WebSocketClient<P> {
     course: Course,
     /// The server or the proxy has refused, and its body comes.
     refused: Option<HandshakeError>,
+    around: Around,
     deadline: Option<DelayedCall>,
 }
 
@@ -46,8 +48,8 @@ impl<P: WebSocketProtocol> WebSocketClient<P> {
         course: Course,
     ) -> Self {
         let reader = ResponseReader::new(options.head.clone());
-        let (key, tunnelled) = (generate_key(), false);
-        Self { inner, request, options, key, reader, proxy, tunnelled, course, refused: None, deadline: None }
+        let (key, tunnelled, refused, around, deadline) = (generate_key(), false, None, Around::default(), None);
+        Self { inner, request, options, key, reader, proxy, tunnelled, course, refused, around, deadline }
     }
 
     fn send_request(&self, transport: &Transport) {
@@ -83,7 +85,8 @@ impl<P: WebSocketProtocol> WebSocketClient<P> {
         let proxy = self.proxy.as_ref().map(|proxy| Rc::new(proxy.redirected(request.url())));
         let stays = proxy.is_some() || request.url().same_origin(self.request.url());
         let request = Rc::new(request);
-        let successor = Self::new(self.inner.take(), request.clone(), self.options.clone(), proxy, course);
+        let mut successor = Self::new(self.inner.take(), request.clone(), self.options.clone(), proxy, course);
+        successor.around = self.around.clone();
         if let Err(successor) = self.course.go(&request, stays, successor) {
             self.inner = successor.inner;
         }
@@ -96,6 +99,21 @@ impl<P: WebSocketProtocol> WebSocketClient<P> {
         };
         let Some(inner) = self.inner.take() else { return };
         self.cancel_deadline();
+        match self.around.take() {
+            // what was around this one is left behind with it, and goes on inside
+            Some(state) => self.switch(transport, Reconnecting::new(inner, state), accepted, agreed, input),
+            None => self.switch(transport, inner, accepted, agreed, input),
+        }
+    }
+
+    fn switch(
+        &self,
+        transport: &Transport,
+        inner: impl WebSocketProtocol,
+        accepted: Accepted,
+        agreed: Option<Agreed>,
+        input: &[u8],
+    ) {
         let protocol = accepted.protocol.clone();
         let session = Session::new(inner, transport, Role::Client, &self.options, protocol, agreed);
         transport.switch_protocol(session.with_response(accepted), input);
@@ -176,10 +194,16 @@ impl<P: WebSocketProtocol> Protocol for WebSocketClient<P> {
                 }
             }
         }
+        if let Some(state) = self.around.take() {
+            state.closed.set(Some(closed.clone()));
+        }
         inner.connection_lost(&socket, &closed);
     }
 
     fn inner(&mut self, wanted: TypeId) -> Option<&mut dyn Any> {
+        if wanted == TypeId::of::<Around>() {
+            return Some(&mut self.around);
+        }
         let inner = self.inner.as_mut()?;
         if wanted == TypeId::of::<P>() { Some(inner) } else { inner.inner(wanted) }
     }

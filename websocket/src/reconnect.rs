@@ -65,9 +65,10 @@ impl Default for ReconnectOptions {
 /// `twisted.internet.protocol.ReconnectingClientFactory`. It wraps a factory, whose hooks are called as ever, and
 /// serves one connector.
 ///
-/// For a WebSocket it goes *inside* the [`WebSocketClientFactory`](crate::WebSocketClientFactory): there it learns
-/// close codes, and obeys 1012 and 1013. Around it, or around a factory of plain protocols, it does the rest. A
-/// `Retry-After` of a refused handshake is obeyed in both places.
+/// For a WebSocket it goes inside the [`WebSocketClientFactory`](crate::WebSocketClientFactory), or around it, and
+/// behaves the same: it counts as connected once the WebSocket is open, and obeys the close codes 1012 and 1013 and a
+/// refusal's `Retry-After`. Around a factory of plain protocols, in a [`WrappingFactory`](crate::WrappingFactory) or
+/// not, it does the rest.
 ///
 /// ```no_run
 /// use twistor_reactor::{Reactor, for_protocol};

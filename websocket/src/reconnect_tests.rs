@@ -65,9 +65,13 @@ fn noted<P: 'static>(
 ) -> (ReconnectingClientFactory<impl ClientFactory<Protocol = P>>, Rc<Seen>) {
     let seen = Rc::new(Seen::default());
     let inner = Inner { build, seen: seen.clone() };
-    let noting = seen.clone();
-    let note = move |retry: &Retry| noting.delays.borrow_mut().push(retry.delay.map(|delay| delay.as_secs_f64()));
-    (ReconnectingClientFactory::with_options(inner, options).on_retry(note), seen)
+    (watched(inner, options, &seen), seen)
+}
+
+fn watched<F: ClientFactory>(factory: F, options: ReconnectOptions, seen: &Rc<Seen>) -> ReconnectingClientFactory<F> {
+    let seen = seen.clone();
+    let note = move |retry: &Retry| seen.delays.borrow_mut().push(retry.delay.map(|delay| delay.as_secs_f64()));
+    ReconnectingClientFactory::with_options(factory, options).on_retry(note)
 }
 
 /// A plain client, its first attempt under way.

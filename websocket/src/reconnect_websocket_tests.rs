@@ -5,9 +5,11 @@ use twistor_reactor::for_protocol;
 
 use super::*;
 use crate::client::{WebSocketClientFactory, connect_ws};
+use crate::handshake::RedirectPolicy;
 use crate::message::Frame;
 use crate::protocol::WebSocketProtocol;
 use crate::socket::WebSocket;
+use crate::wrapping::WrappingFactory;
 
 struct Chat(Rc<Seen>);
 
@@ -20,15 +22,65 @@ impl WebSocketProtocol for Chat {
     }
 }
 
-/// A WebSocket client with the reconnecting factory inside, in the handshake, and its request.
-fn websocket(options: ReconnectOptions) -> (MemoryReactor, Rc<Seen>, MemoryPeer, String) {
-    let (factory, seen) = noted(options, || Some(Chat(Rc::default())));
-    let reactor = MemoryReactor::new();
-    connect_ws(&reactor, WebSocketClientFactory::new("ws://127.0.0.1/", factory).unwrap());
-    reactor.settle();
-    let peer = reactor.accept(&reactor.connecting()[0]);
-    let request = String::from_utf8(peer.received()).unwrap();
-    (reactor, seen, peer, request)
+/// Where the reconnecting factory is.
+#[derive(Debug, Clone, Copy)]
+enum Nesting {
+    Inside,
+    Around,
+}
+
+use Nesting::{Around, Inside};
+
+const BOTH: [Nesting; 2] = [Inside, Around];
+
+/// A WebSocket client that comes back.
+struct Client {
+    reactor: MemoryReactor,
+    seen: Rc<Seen>,
+}
+
+impl Client {
+    fn new(nesting: Nesting, options: ReconnectOptions) -> Self {
+        Self::custom(nesting, options, RedirectPolicy::default())
+    }
+
+    fn custom(nesting: Nesting, options: ReconnectOptions, policy: RedirectPolicy) -> Self {
+        let (reactor, seen) = (MemoryReactor::new(), Rc::new(Seen::default()));
+        let chat = for_protocol(|| Chat(Rc::default()));
+        let url = "ws://127.0.0.1/";
+        match nesting {
+            Inside => {
+                let factory = WebSocketClientFactory::new(url, watched(chat, options, &seen)).unwrap();
+                connect_ws(&reactor, factory.follow_redirects(policy));
+            }
+            Around => {
+                let factory = WebSocketClientFactory::new(url, chat).unwrap().follow_redirects(policy);
+                reactor.connect_tcp("127.0.0.1", 80, watched(factory, options, &seen));
+            }
+        }
+        reactor.settle();
+        Self { reactor, seen }
+    }
+
+    fn accept(&self) -> MemoryPeer {
+        self.reactor.accept(&self.reactor.connecting()[0])
+    }
+
+    fn answer(&self, peer: &MemoryPeer, answer: impl AsRef<[u8]>) {
+        peer.send(answer);
+        self.reactor.settle();
+    }
+
+    /// The server shakes hands, and then sends a Close with this code; the wait after it.
+    fn wait_after_close(&self, peer: &MemoryPeer, code: u16) -> f64 {
+        let request = String::from_utf8(peer.received()).unwrap();
+        self.answer(peer, accept_handshake(&request));
+        self.answer(peer, [&[0x88, 2], &code.to_be_bytes()[..]].concat());
+        peer.close();
+        self.reactor.settle();
+        let [Some(delay)] = self.seen.delays()[..] else { panic!("no retry after {code}") };
+        delay
+    }
 }
 
 fn accept_handshake(request: &str) -> String {
@@ -38,75 +90,97 @@ fn accept_handshake(request: &str) -> String {
     format!("{head}Sec-WebSocket-Accept: {accept}\r\n\r\n")
 }
 
-/// The wait after the server's Close with this code.
-fn wait_after_close(options: ReconnectOptions, code: u16) -> f64 {
-    let (reactor, seen, peer, request) = websocket(options);
-    peer.send(accept_handshake(&request));
-    peer.send([&[0x88, 2], &code.to_be_bytes()[..]].concat());
-    reactor.settle();
-    peer.close();
-    reactor.settle();
-    let [Some(delay)] = seen.delays()[..] else { panic!("no retry after {code}") };
-    delay
+fn wait_after_close(nesting: Nesting, options: ReconnectOptions, code: u16) -> f64 {
+    let client = Client::new(nesting, options);
+    client.wait_after_close(&client.accept(), code)
 }
 
 #[test]
 fn a_server_that_restarts_or_is_overloaded_is_left_alone_for_five_to_thirty_seconds() {
-    for code in [close_code::SERVICE_RESTART, close_code::TRY_AGAIN_LATER] {
-        assert_eq!(wait_after_close(exact(), code), 30.0);
-        for _ in 0..20 {
-            let delay = wait_after_close(ReconnectOptions::default(), code);
-            assert!((5.0..=30.0).contains(&delay), "{delay}");
+    for nesting in BOTH {
+        for code in [close_code::SERVICE_RESTART, close_code::TRY_AGAIN_LATER] {
+            assert_eq!(wait_after_close(nesting, exact(), code), 30.0, "{nesting:?}, {code}");
+            for _ in 0..20 {
+                let delay = wait_after_close(nesting, ReconnectOptions::default(), code);
+                assert!((5.0..=30.0).contains(&delay), "{nesting:?}: {delay}");
+            }
         }
+        assert_eq!(wait_after_close(nesting, exact(), close_code::GOING_AWAY), 1.0, "{nesting:?}");
     }
-    assert_eq!(wait_after_close(exact(), close_code::GOING_AWAY), 1.0);
 }
 
-/// T60, T62: inside the WebSocket factory and around it.
+/// The protocol goes where it is redirected to, without what was built around it.
+#[test]
+fn a_server_that_was_redirected_to_is_heeded_as_well() {
+    for nesting in BOTH {
+        let client = Client::custom(nesting, exact(), RedirectPolicy::follow_up_to(1, true));
+        let first = client.accept();
+        client.answer(&first, "HTTP/1.1 302 Found\r\nLocation: ws://b/\r\n\r\n");
+        assert_eq!(client.wait_after_close(&client.accept(), close_code::SERVICE_RESTART), 30.0, "{nesting:?}");
+
+        client.reactor.advance(Duration::from_secs(30));
+        let first = client.accept();
+        client.answer(&first, "HTTP/1.1 302 Found\r\nLocation: ws://b/\r\n\r\n");
+        let second = client.accept();
+        client.answer(&second, "HTTP/1.1 503 Busy\r\nRetry-After: 120\r\nContent-Length: 9\r\n\r\nbusy");
+        second.reset();
+        client.reactor.settle();
+        assert_eq!(client.seen.delays(), [Some(122.0)], "{nesting:?}");
+    }
+}
+
+#[test]
+fn a_server_that_restarts_is_left_alone_by_a_wrapped_protocol() {
+    let (reactor, seen) = (MemoryReactor::new(), Rc::new(Seen::default()));
+    let inner = WebSocketClientFactory::new("ws://127.0.0.1/", WrappingFactory::new(for_protocol(|| Plain))).unwrap();
+    reactor.connect_tcp("127.0.0.1", 80, watched(inner, exact(), &seen));
+    reactor.settle();
+    let client = Client { reactor, seen };
+    assert_eq!(client.wait_after_close(&client.accept(), close_code::SERVICE_RESTART), 30.0);
+}
+
+/// T60, T62, P259: also when the connection breaks before the whole refusal has come.
 #[test]
 fn retry_after_of_a_refused_handshake_is_obeyed_within_reason() {
     for (header, delay) in [("Retry-After: 120\r\n", 121.0), ("Retry-After: 4294967295\r\n", 3601.0), ("", 1.0)] {
-        let refusal = format!("HTTP/1.1 503 Service Unavailable\r\n{header}Content-Length: 0\r\n\r\n");
-        let (reactor, seen, peer, _) = websocket(exact());
-        peer.send(&refusal);
-        reactor.settle();
-        assert_eq!(seen.delays(), [Some(delay)], "inside, {header}");
-
-        let inner = WebSocketClientFactory::new("ws://a/", for_protocol(|| Chat(Rc::default()))).unwrap();
-        let seen = Rc::new(RefCell::new(None));
-        let noted = seen.clone();
-        let note = move |retry: &Retry| *noted.borrow_mut() = retry.delay;
-        let around = ReconnectingClientFactory::with_options(inner, exact()).on_retry(note);
-        let reactor = MemoryReactor::new();
-        reactor.connect_tcp("127.0.0.1", 80, around);
-        reactor.settle();
-        let peer = reactor.accept(&reactor.connecting()[0]);
-        peer.send(&refusal);
-        reactor.settle();
-        assert_eq!(*seen.borrow(), Some(Duration::from_secs_f64(delay)), "around, {header}");
+        for (nesting, cut) in [(Inside, false), (Inside, true), (Around, false), (Around, true)] {
+            let client = Client::new(nesting, exact());
+            let peer = client.accept();
+            client.answer(&peer, format!("HTTP/1.1 503 Busy\r\n{header}Content-Length: 9\r\n\r\nbusy"));
+            assert_eq!(client.seen.delays(), [], "its body is to come");
+            if cut {
+                peer.reset();
+                client.reactor.settle();
+            } else {
+                client.answer(&peer, ", sorry");
+            }
+            assert_eq!(client.seen.delays(), [Some(delay)], "{nesting:?}, cut: {cut}, {header}");
+        }
     }
 }
 
-/// The connection may break before the whole refusal has come.
-// P259
+/// A server that takes connections and refuses handshakes is not hammered, even by those for whom any connection is
+/// stable.
 #[test]
-fn retry_after_of_a_refusal_that_breaks_off_is_obeyed() {
-    let (reactor, seen, peer, _) = websocket(exact());
-    peer.send("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 120\r\nContent-Length: 9\r\n\r\nbusy");
-    reactor.settle();
-    assert_eq!(seen.delays(), []);
-    peer.reset();
-    reactor.settle();
-    assert_eq!(seen.delays(), [Some(121.0)]);
+fn a_refused_handshake_was_no_connection() {
+    for nesting in BOTH {
+        let client = Client::new(nesting, ReconnectOptions { stable_after: Duration::ZERO, ..exact() });
+        for delay in [1.0, 2.0, 4.0] {
+            client.answer(&client.accept(), "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+            assert_eq!(client.seen.delays(), [Some(delay)], "{nesting:?}");
+            client.reactor.advance(Duration::from_secs_f64(delay));
+        }
+        assert_eq!(client.wait_after_close(&client.accept(), close_code::GOING_AWAY), 1.0, "{nesting:?}");
+    }
 }
 
 #[test]
 fn the_longest_waits_and_retry_after_together_make_no_panic() {
     let longest = ReconnectOptions { initial_delay: Duration::MAX, max_delay: Duration::MAX, ..exact() };
-    let (reactor, seen, peer, _) = websocket(longest);
-    peer.send("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n");
-    reactor.settle();
-    assert_eq!(seen.delays(), [Some(Duration::MAX.as_secs_f64())]);
+    let client = Client::new(Inside, longest);
+    let refusal = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
+    client.answer(&client.accept(), refusal);
+    assert_eq!(client.seen.delays(), [Some(Duration::MAX.as_secs_f64())]);
 }
 
 /// P168

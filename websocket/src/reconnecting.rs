@@ -21,6 +21,10 @@ pub struct Reconnecting<P> {
     state: Rc<State>,
 }
 
+/// What a [`WebSocketClient`](crate::WebSocketClient) is asked for by a `Reconnecting` around it, which is gone with
+/// the handshake and would not see the WebSocket open and end.
+pub(crate) type Around = Option<Rc<State>>;
+
 impl<P: 'static> Reconnecting<P> {
     pub(crate) fn new(inner: P, state: Rc<State>) -> Self {
         Self { inner, state }
@@ -29,7 +33,10 @@ impl<P: 'static> Reconnecting<P> {
 
 impl<P: Protocol> Protocol for Reconnecting<P> {
     fn connection_made(&mut self, transport: &Transport) {
-        self.state.connected.set(Some(transport.reactor().now()));
+        match self.inner.inner(TypeId::of::<Around>()).and_then(|any| any.downcast_mut::<Around>()) {
+            Some(around) => *around = Some(self.state.clone()), // there is no WebSocket yet
+            None => self.state.connected.set(Some(transport.reactor().now())),
+        }
         self.inner.connection_made(transport);
     }
 

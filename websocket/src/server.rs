@@ -134,7 +134,7 @@ impl<F: Factory<Protocol: WebSocketProtocol>> Server<F> {
         if !options.origins.check(request) {
             return Err((HandshakeFailure::Origin, OriginPolicy::refusal(request)));
         }
-        let membership = self.endpoint.connections.admit(transport, options).map_err(|why| (why, busy(why)))?;
+        let membership = self.endpoint.connections.admit(transport, options)?;
         let built = self.factory.borrow_mut().build_protocol(transport.peer());
         let mut protocol =
             built.ok_or_else(|| refused(Response::error(StatusCode::FORBIDDEN, "this connection is refused")))?;
@@ -144,10 +144,11 @@ impl<F: Factory<Protocol: WebSocketProtocol>> Server<F> {
             Negotiation::Accept(accept) => opening.accept(transport, accept, early),
             Negotiation::Refuse(refusal) => Err(refused(refusal.into_response())),
             Negotiation::Later(answer) => {
-                opening.membership.undecided(transport);
+                opening.membership.undecided::<Pending<F::Protocol>>(transport);
                 let left = [left, options.open_handshake_timeout].into_iter().flatten().min();
                 let endpoint = self.endpoint.clone();
-                let pending = Pending { endpoint, opening: Some(opening), answer: Some(answer), left, timer: None };
+                let (opening, answer) = (Some(opening), Some(answer));
+                let pending = Pending { endpoint, opening, place: None, answer, left, timer: None };
                 // nothing is read until it is decided: neither these early bytes nor others
                 transport.pause_producing();
                 transport.switch_protocol(pending, early);
@@ -239,8 +240,9 @@ impl WebSocketServerFactory {
         };
         site_options.limits.head = options.head.clone();
         let websocket = WebSocketResource::with_options(factory, options);
-        let (settings, handle) = (websocket.settings.clone(), websocket.handle());
-        let site = Site::with_options(Resource::new().leaf().websocket(websocket), site_options);
+        let (settings, connections) = (websocket.settings.clone(), websocket.connections.clone());
+        let handle = websocket.handle();
+        let site = Site::of_server(Resource::new().leaf().websocket(websocket), site_options, connections);
         Self { site, settings, handle }
     }
 

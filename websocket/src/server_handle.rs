@@ -5,12 +5,10 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use twistor_reactor::{Deferred, Reactor, Transport};
+use twistor_reactor::{Deferred, Reactor};
 
 use crate::closed::close_code;
-use crate::connections::{Connections, SHUTTING_DOWN};
-use crate::observer::HandshakeFailure;
-use crate::server::busy;
+use crate::connections::{Connections, SHUTTING_DOWN, Visitor};
 use crate::socket::WebSocket;
 
 /// A handle to the connections of a [`WebSocketServerFactory`](crate::WebSocketServerFactory) or
@@ -51,14 +49,23 @@ impl ServerHandle {
         self.sockets().iter().map(WebSocket::buffered).sum()
     }
 
-    /// Shuts down gracefully: every WebSocket gets a Close 1001 after what is queued for it, handshakes that wait for
-    /// the application and new ones are answered 503, and whoever has not left at the deadline is cut off. The Deferred
-    /// fires when all are gone, with the peers that had to be cut off, at the deadline or because they did not answer
-    /// the Close within [`Options::close_handshake_timeout`](crate::Options::close_handshake_timeout). The listening
-    /// port is the caller's to stop, before.
+    /// Shuts down gracefully: every WebSocket gets a Close 1001 after what is queued for it, handshakes under way and
+    /// new ones are answered 503 with `Retry-After`, and whoever has not left at the deadline is cut off. The Deferred
+    /// fires when all are gone, with the WebSockets that had to be cut off, at the deadline or because they did not
+    /// answer the Close within [`Options::close_handshake_timeout`](crate::Options::close_handshake_timeout).
     ///
     /// `stagger` spreads the Closes over that time, at most until the deadline, so that not all clients reconnect
     /// elsewhere at once.
+    ///
+    /// Handshakes under way are those that wait for the application and, on the port of a
+    /// [`WebSocketServerFactory`](crate::WebSocketServerFactory), all connections whose request is not whole: they get
+    /// the 503 now, without waiting for the rest, and 2 s to read it. On a [`Site`](crate::Site) of yours the 503 comes
+    /// when the request turns out to be one for this resource. Until then nobody knows: the Deferred does not wait for
+    /// that, and the site's other resources are served as ever.
+    ///
+    /// The listening port is the caller's to stop, before, so that new clients go elsewhere at once. While it listens,
+    /// a new connection to a `WebSocketServerFactory` gets the 503 right away and is closed, and the Deferred does not
+    /// wait for it; a `Site` serves it, but for this resource.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -77,14 +84,10 @@ impl ServerHandle {
         let (resolver, deferred) = reactor.deferred();
         let connections = self.connections.clone();
         connections.closing.set(true);
-        for transport in connections.undecided().iter().filter(|transport| transport.is_connected()) {
-            let mut out = Vec::new();
-            busy(HandshakeFailure::ShuttingDown).encode(&mut out, false, false);
-            transport.write(out);
-            transport.lose_connection();
-        }
+        let visitors = connections.visitors();
+        visitors.iter().for_each(Visitor::turn_away);
         let sockets = connections.sockets();
-        log::info!("shutting down: {} WebSockets are open", sockets.len());
+        log::info!("shutting down: {} WebSockets are open, {} handshakes under way", sockets.len(), visitors.len());
         let step = stagger.min(deadline) / u32::try_from(sockets.len().max(1)).unwrap_or(u32::MAX);
         for (index, socket) in sockets.iter().cloned().enumerate() {
             let close = move || {
@@ -102,7 +105,7 @@ impl ServerHandle {
         let timer = reactor.call_later(deadline, move || {
             let sockets = left.sockets();
             sockets.iter().for_each(WebSocket::abort);
-            left.undecided().iter().for_each(Transport::abort_connection);
+            left.visitors().iter().for_each(Visitor::cut_off);
             cut_off.borrow_mut().extend(sockets);
         });
         let on_empty = move || {
@@ -112,7 +115,7 @@ impl ServerHandle {
             log::info!("shut down: {} WebSockets were cut off", late.len());
             resolver.resolve(late);
         };
-        if connections.count() == 0 {
+        if connections.is_empty() {
             on_empty();
         } else {
             connections.on_empty.borrow_mut().push(Box::new(on_empty));

@@ -10,7 +10,7 @@ use ::http::{Method, StatusCode};
 use twistor_reactor::{Address, DelayedCall, Factory, Failure, Protocol, Transport};
 
 use crate::closing::linger;
-use crate::connections::Tally;
+use crate::connections::{Connections, Membership, Tally, Visits};
 use crate::handshake::is_upgrade;
 use crate::http::{Connection, Limits, Request, Response};
 use crate::observer::{HandshakeFailure, Observed, Observer};
@@ -45,6 +45,8 @@ struct Shared {
     /// The same by their address, if that is limited.
     by_address: RefCell<Tally>,
     observed: OnceCell<Observed>,
+    /// Whose port this is, where a WebSocket is all there is: all connections are its own.
+    server: Option<Rc<Connections>>,
 }
 
 /// A request in progress; counted until it is dropped.
@@ -126,16 +128,18 @@ impl Site {
 
     /// `new` with options.
     pub fn with_options(root: Resource, options: SiteOptions) -> Self {
-        let root = RefCell::new(root);
-        Self {
-            shared: Rc::new(Shared {
-                root,
-                options,
-                requests: Cell::new(0),
-                by_address: RefCell::default(),
-                observed: OnceCell::new(),
-            }),
-        }
+        Self::build(root, options, None)
+    }
+
+    /// The site of a WebSocket alone, whose shutdown is the site's.
+    pub(crate) fn of_server(root: Resource, options: SiteOptions, server: Rc<Connections>) -> Self {
+        Self::build(root, options, Some(server))
+    }
+
+    fn build(root: Resource, options: SiteOptions, server: Option<Rc<Connections>>) -> Self {
+        let (root, requests, by_address, observed) =
+            (RefCell::new(root), Cell::new(0), RefCell::default(), OnceCell::new());
+        Self { shared: Rc::new(Shared { root, options, requests, by_address, observed, server }) }
     }
 
     /// Lets somebody count connections that end, or are refused, before their first request is whole:
@@ -157,6 +161,7 @@ impl Factory for Site {
             site: self.shared.clone(),
             deadline: None,
             request: None,
+            place: None,
             served: false,
             over: false,
         })
@@ -178,6 +183,8 @@ pub struct HttpChannel {
     deadline: Option<DelayedCall>,
     /// A request is awaited, and the deadline is its: not an idle connection's.
     request: Option<InProgress>,
+    /// Among the connections of the server whose port this is, until it is a WebSocket's.
+    place: Option<Membership>,
     /// At least one request has been answered.
     served: bool,
     /// The last answer is written: what still comes is ignored.
@@ -195,13 +202,19 @@ impl HttpChannel {
     fn begin_request(&mut self, transport: &Transport) -> bool {
         self.request = InProgress::begin(&self.site, transport);
         if self.request.is_none() {
-            self.failed(transport, HandshakeFailure::Busy);
-            self.refuse(transport, &busy(HandshakeFailure::Busy), false);
+            self.not_served(transport, HandshakeFailure::Busy);
             return false;
         }
         let timeout = self.site.options.request_timeout;
         self.set_deadline(transport, timeout);
         true
+    }
+
+    /// Answers 503 without waiting for the request.
+    fn not_served(&mut self, transport: &Transport, why: HandshakeFailure) {
+        let answer = self.site.server.as_ref().map_or_else(|| busy(why), |server| server.refuse(why).1);
+        self.failed(transport, why);
+        self.refuse(transport, &answer, false);
     }
 
     /// There was no whole request.
@@ -288,9 +301,24 @@ impl HttpChannel {
     }
 }
 
+impl Visits for HttpChannel {
+    fn turn_away(&mut self, transport: &Transport) {
+        if !self.over {
+            self.not_served(transport, HandshakeFailure::ShuttingDown);
+        }
+    }
+}
+
 impl Protocol for HttpChannel {
     fn connection_made(&mut self, transport: &Transport) {
         transport.set_write_timeout(self.site.options.write_timeout);
+        if let Some(server) = &self.site.server {
+            if server.closing.get() {
+                // who comes now is not waited for: more could come all the time
+                return self.not_served(transport, HandshakeFailure::ShuttingDown);
+            }
+            self.place = Some(server.visit::<Self>(transport));
+        }
         self.begin_request(transport);
     }
 

@@ -48,12 +48,23 @@ impl Ours {
     }
 
     pub(crate) fn connect_with(url: &str, options: Options) -> Self {
+        Self::start(url, options, None)
+    }
+
+    pub(crate) fn connect_through(proxy: String, url: &str) -> Self {
+        Self::start(url, Options::default(), Some(proxy))
+    }
+
+    fn start(url: &str, options: Options, proxy: Option<String>) -> Self {
         let (url, (event, events), (started, start)) = (url.to_owned(), mpsc::channel(), mpsc::channel());
         let thread = thread::spawn(move || {
             let reactor = Reactor::new().expect("a poller");
             reactor.set_signal_handlers(false);
-            let factory = WebSocketClientFactory::with_options(&url, Reports(event), options);
-            connect_ws(&reactor, factory.expect("a ws: URL"));
+            let mut factory = WebSocketClientFactory::with_options(&url, Reports(event), options).expect("a ws: URL");
+            if let Some(proxy) = proxy {
+                factory = factory.proxy(&proxy).expect("a proxy's URL");
+            }
+            connect_ws(&reactor, factory);
             started.send(reactor.handle()).expect("the test waits");
             reactor.run().expect("the loop runs");
         });

@@ -11,6 +11,9 @@ use crate::http::{Authority, excerpt};
 /// What python's `quote` leaves as it is in a path, and Autobahn's `create_url` with it.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// The longest host, in bytes (RFC 3986, 3.2.2): it is looked up, and shown in logs.
+const MAX_HOST: usize = 255;
+
 /// A `ws:` or `wss:` URL, taken apart.
 ///
 /// ```
@@ -50,7 +53,7 @@ impl WsUrl {
         if let Some(character) = text.chars().find(|character| !character.is_ascii_graphic()) {
             return Err(UrlError::Character(character));
         }
-        let scheme = || UrlError::Scheme(excerpt(text.split(':').next().unwrap_or_default().as_bytes()));
+        let scheme = || UrlError::Scheme(before_colon(text));
         let (name, rest) = text.split_once("://").ok_or_else(scheme)?;
         let secure = match name.to_ascii_lowercase().as_str() {
             "ws" => false,
@@ -70,12 +73,24 @@ impl WsUrl {
         Ok(Self { secure, host, port, resource: parse_resource(resource)?, userinfo })
     }
 
+    /// Takes a proxy's `http://user:password@host:port` apart: `http` stands for `ws`, as where clients are redirected.
+    pub(crate) fn parse_proxy(text: &str) -> Result<Self, UrlError> {
+        match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
+                let url = Self::parse(&format!("ws://{rest}"))?;
+                if url.resource == "/" { Ok(url) } else { Err(UrlError::ProxyPath) }
+            }
+            _ => Err(UrlError::ProxyScheme(before_colon(text))),
+        }
+    }
+
     /// Puts a URL together, as Autobahn's `create_url`: the path is percent-encoded and gets its `/` if it has none,
     /// the parameters become the query. `port: None` is the scheme's.
     ///
     /// # Errors
     ///
-    /// When the host is neither a name nor an address (IPv6 with or without brackets), or the port is 0.
+    /// When the host is neither a name of at most 255 bytes nor an address (IPv6 with or without brackets), or the port
+    /// is 0.
     pub fn create(
         secure: bool,
         host: &str,
@@ -144,6 +159,8 @@ pub enum UrlError {
     MissingHost,
     /// The host is neither a name nor an address.
     Host(String),
+    /// The host has this many bytes, more than the 255 of a name (RFC 3986, 3.2.2).
+    HostTooLong(usize),
     /// The port is no number from 1 to 65535.
     Port(String),
     /// There is a fragment (RFC 6455, 3: it MUST NOT be used).
@@ -154,25 +171,37 @@ pub enum UrlError {
     Resource(String),
     /// User or password is not UTF-8 once decoded, or the user has a colon (RFC 7617, 2). They are not shown.
     UserInfo,
+    /// The scheme of a proxy is not `http`.
+    ProxyScheme(String),
+    /// A proxy's URL has a path or a query. They are not shown: a `/` in a password that is not percent-encoded is one.
+    ProxyPath,
 }
 
 impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("invalid WebSocket URL: ")?;
+        f.write_str("invalid URL: ")?;
         match self {
             Self::Scheme(got) => write!(f, "expected ws:// or wss://, got the scheme \"{got}\""),
             Self::MissingHost => f.write_str("the host is missing"),
             Self::Host(got) => write!(f, "expected a host name or an address, got \"{got}\""),
+            Self::HostTooLong(got) => write!(f, "expected a host of at most {MAX_HOST} bytes, got one of {got}"),
             Self::Port(got) => write!(f, "expected a port from 1 to 65535, got \"{got}\""),
             Self::Fragment => f.write_str("it has a fragment (write a # that belongs to it as %23)"),
             Self::Character(got) => write!(f, "the character {got:?} must be percent-encoded (in a host: punycode)"),
             Self::Resource(got) => write!(f, "path and query must be percent-encoded, got \"{got}\""),
             Self::UserInfo => f.write_str("user and password must be percent-encoded UTF-8, the user without a colon"),
+            Self::ProxyScheme(got) => write!(f, "expected a proxy's http://, got the scheme \"{got}\""),
+            Self::ProxyPath => f.write_str("expected a proxy's http://user:password@host:port without a path"),
         }
     }
 }
 
 impl error::Error for UrlError {}
+
+/// What should be the scheme, for an error: no more of it, for it may have a password.
+fn before_colon(text: &str) -> String {
+    excerpt(text.split(':').next().unwrap_or_default().as_bytes())
+}
 
 fn default_port(secure: bool) -> u16 {
     if secure { 443 } else { 80 }
@@ -185,6 +214,7 @@ fn parse_authority(text: &str) -> Result<(String, Option<u16>), UrlError> {
     }
     match Authority::parse(text) {
         Some(Authority { port: Some(0), .. }) => Err(UrlError::Port("0".into())),
+        Some(Authority { host, .. }) if host.len() > MAX_HOST => Err(UrlError::HostTooLong(host.len())),
         Some(Authority { host, port }) => Ok((host, port)),
         // Which of the two was it?
         None => Err(match text.rsplit_once(':') {

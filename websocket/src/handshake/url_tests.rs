@@ -59,7 +59,7 @@ fn a_bad_url_is_told_what_is_wrong() {
         ("ws://a%3Ab:c@a", UrlError::UserInfo),
     ] {
         assert_eq!(WsUrl::parse(text).unwrap_err(), error, "{text}");
-        assert!(error.to_string().starts_with("invalid WebSocket URL: "));
+        assert!(error.to_string().starts_with("invalid URL: "));
     }
 }
 
@@ -107,6 +107,57 @@ fn user_and_password_are_decoded_and_not_shown() {
             "{text}"
         );
         assert!(!format!("{url} {url:?}").contains("s3cret"));
+    }
+}
+
+#[test]
+fn a_host_has_at_most_255_bytes() {
+    // it goes to the resolver, and into lines of the log
+    for length in [255, 256, 5000] {
+        let host = "a".repeat(length);
+        let expected = if length == 255 { Ok(host.clone()) } else { Err(UrlError::HostTooLong(length)) };
+        let parsed = WsUrl::parse(&format!("ws://{host}:81/"));
+        assert_eq!(parsed.map(|url| url.host), expected);
+        assert_eq!(WsUrl::create(false, &host, None, "", &[]).map(|url| url.host), expected);
+        assert_eq!(WsUrl::parse_proxy(&format!("http://{host}")).map(|url| url.host), expected);
+        let redirected = super::super::redirect_target(&WsUrl::parse("ws://a").unwrap(), &format!("//{host}"));
+        assert_eq!(redirected.is_ok(), length == 255);
+    }
+    let error = WsUrl::parse(&format!("ws://{}", "a".repeat(256))).unwrap_err();
+    assert_eq!(error.to_string(), "invalid URL: expected a host of at most 255 bytes, got one of 256");
+}
+
+#[test]
+fn the_url_of_a_proxy_is_a_place_and_who_is_known_there() {
+    let me = |password: &str| Some(("me".to_owned(), password.to_owned()));
+    for (text, host, port, userinfo) in [
+        ("http://proxy.example", "proxy.example", 80, None),
+        ("HTTP://Proxy.Example:3128/", "proxy.example", 3128, None),
+        ("http://me:s3cret@[::1]:8080", "::1", 8080, me("s3cret")),
+        ("http://me:s%2Fc%40t@127.0.0.1", "127.0.0.1", 80, me("s/c@t")),
+    ] {
+        let url = WsUrl::parse_proxy(text).unwrap();
+        assert_eq!((url.host.as_str(), url.port, url.userinfo), (host, port, userinfo), "{text}");
+    }
+    for (text, error) in [
+        ("https://a", UrlError::ProxyScheme("https".into())),
+        ("ws://a", UrlError::ProxyScheme("ws".into())),
+        ("socks5://a", UrlError::ProxyScheme("socks5".into())),
+        ("proxy.example:3128", UrlError::ProxyScheme("proxy.example".into())),
+        ("me:s3cret@proxy.example:3128", UrlError::ProxyScheme("me".into())),
+        ("", UrlError::ProxyScheme(String::new())),
+        ("http://a/x", UrlError::ProxyPath),
+        ("http://a?x", UrlError::ProxyPath),
+        ("http://me:12/s3cret@a", UrlError::ProxyPath),
+        ("http://", UrlError::MissingHost),
+        ("http://a:0", UrlError::Port("0".into())),
+        ("http://a b", UrlError::Character(' ')),
+        ("http://a#b", UrlError::Fragment),
+        ("http://a%3Ab:c@a", UrlError::UserInfo),
+    ] {
+        let got = WsUrl::parse_proxy(text).unwrap_err();
+        assert_eq!(got, error, "{text}");
+        assert!(!got.to_string().contains("s3cret"), "{got}");
     }
 }
 

@@ -9,6 +9,8 @@ use twistor_websocket::{ClientError, ExtensionError, LimitExceeded, Options, Web
 
 use crate::support::{ACCEPT, Client, Log, Recorder, Recorders, close, switching, text};
 
+const PROXY: &str = "http://proxy.example:3128";
+
 /// Why the handshake failed, after this answer; the protocol heard of it once, the factory after it.
 fn failure(client: &Client, answer: impl AsRef<[u8]>) -> Failure {
     client.server.send(answer);
@@ -194,7 +196,7 @@ fn t62_t68_the_body_of_a_refusal_may_come_later() {
     ];
     for (field, body, end) in cases {
         for status in [407, 403] {
-            let client = Client::custom(Options::default(), |mould| mould, |factory| factory.proxy(None));
+            let client = Client::custom(Options::default(), |mould| mould, |factory| factory.proxy(PROXY).unwrap());
             if status == 403 {
                 client.server.send("HTTP/1.1 200 Connected\r\n\r\n");
             }
@@ -216,7 +218,7 @@ fn t62_t68_the_body_of_a_refusal_may_come_later() {
 
 #[test]
 fn t62_t68_the_body_of_a_refusal_is_bounded() {
-    let through = Client::custom(Options::default(), |mould| mould, |factory| factory.proxy(None));
+    let through = Client::custom(Options::default(), |mould| mould, |factory| factory.proxy(PROXY).unwrap());
     for client in [Client::new(), through] {
         client.server.send("HTTP/1.1 403 Forbidden\r\n\r\n");
         for _ in 0..100 {

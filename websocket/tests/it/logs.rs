@@ -42,7 +42,7 @@ impl log::Log for Keeping {
 
 const EVIL: &str = "\u{1b}[31mred\u{7}\r\n2026-01-01 ERROR all is lost";
 
-fn logged(f: impl FnOnce()) -> Vec<(Level, String)> {
+pub(crate) fn logged(f: impl FnOnce()) -> Vec<(Level, String)> {
     // other tests run beside this one: theirs are other threads' lines
     let _ = log::set_logger(&Keeping);
     log::set_max_level(LevelFilter::Trace);

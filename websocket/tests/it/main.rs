@@ -6,7 +6,7 @@
 //!
 //! * T19, the PROXY protocol, is not spoken by this crate: that it is refused and not believed is in `request_head.rs`;
 //! * T5, how often a head is parsed, is counted in `src/http/head_tests.rs`;
-//! * T44 to T61 and T64 to T70 are the reactor's (`reactor/tests/parity`) and the proxy's (`src/handshake/proxy.rs`);
+//! * T44 to T61, T64 to T67, T69 and T70 are the reactor's (`reactor/tests/parity`);
 //!   T46, T47, T49, T50 and T55 are here as far as frames are concerned.
 
 mod support;
@@ -25,6 +25,7 @@ mod handshake_server;
 mod keepalive;
 mod large;
 mod limits;
+mod log_lines;
 mod logs;
 mod lookup;
 mod negotiation;
@@ -33,6 +34,7 @@ mod panics;
 mod pieces;
 mod prepared;
 mod producers;
+mod proxy;
 mod redirects;
 mod request_head;
 mod sending;
@@ -41,4 +43,5 @@ mod site;
 mod site_times;
 mod slow_consumers;
 mod utf8;
+mod work;
 mod wrapping;

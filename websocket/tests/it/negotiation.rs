@@ -130,6 +130,21 @@ fn a_later_refusal_is_sent() {
 }
 
 #[test]
+fn whoever_is_refused_later_takes_nobodys_place_while_it_reads_why() {
+    let (server, promises) = later(Options { max_connections_per_address: Some(1), ..Options::default() });
+    let refused = server.connect();
+    refused.send(upgrade("/", &[]));
+    promises.next().resolve(Refusal::new(StatusCode::FORBIDDEN, "no").into());
+    server.reactor.settle();
+    assert_eq!((refused.http().status(), server.handle.connection_count()), (403, 0));
+    let peer = server.connect();
+    peer.send(upgrade("/", &[]));
+    promises.next().resolve(Accept::default().into());
+    server.reactor.settle();
+    assert_eq!(peer.http().status(), 101);
+}
+
+#[test]
 fn a_later_may_be_later_still() {
     let (server, promises) = later(Options::default());
     let peer = server.connect();

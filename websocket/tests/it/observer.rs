@@ -9,6 +9,7 @@ use twistor_reactor::{Address, BufferLimits, Connector, Failure, UserError};
 use twistor_websocket::handshake::{HostPolicy, OriginPolicy};
 use twistor_websocket::{
     Accept, CloseStatus, HandshakeFailure, Observer, Options, Overflow, Refusal, Traffic, WebSocket,
+    WebSocketClientFactory,
 };
 
 use crate::negotiation::later_with;
@@ -275,8 +276,9 @@ fn clients_are_told_of_too() {
     gone.server.close();
     gone.reactor.settle();
     assert_eq!(notes.take(), ["Rejected(Some(403))", "Rejected(Some(302))", "Rejected(None)", "Timeout", "Lost"]);
-    let proxy =
-        Client::custom(Options::default(), |mould| mould, |factory| factory.proxy(None).observer(notes.clone()));
+    let through =
+        |factory: WebSocketClientFactory<_>| factory.proxy("http://proxy.example").unwrap().observer(notes.clone());
+    let proxy = Client::custom(Options::default(), |mould| mould, through);
     proxy.server.send("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(notes.take(), ["Rejected(Some(407))"]);
 }

@@ -75,7 +75,8 @@ impl Journey {
         let connector = connect_ws(&reactor, factory);
         reactor.settle();
         let this = Self { reactor, connector, log };
-        let server = this.arrive("server.example", 80);
+        let (host, port) = this.connector.destination();
+        let server = this.arrive(host, port);
         assert_eq!(this.log.take(), ["start factory", "started connecting", "build"]);
         (this, server)
     }
@@ -282,14 +283,14 @@ fn t63_where_nobody_answers_the_protocol_hears_of_it_once() {
 #[test]
 fn t63_a_proxy_is_asked_for_each_place_and_may_not_redirect() {
     let through = |factory: WebSocketClientFactory<Hooks>| {
-        factory.proxy(Some(("me".into(), "pw".into()))).follow_redirects(anywhere(9))
+        factory.proxy("http://me:pw@proxy.example:3128").unwrap().follow_redirects(anywhere(9))
     };
     let (journey, first) = Journey::custom(through);
     assert_eq!(first.http().start, "CONNECT server.example:80 HTTP/1.1");
     first.send("HTTP/1.1 200 OK\r\n\r\n");
     assert!(has_credentials(&first.http()));
     // the connection goes to the proxy, whoever is behind it
-    let second = journey.hop(&first, &moved("ws://other.example:81/x"), "server.example", 80);
+    let second = journey.hop(&first, &moved("ws://other.example:81/x"), "proxy.example", 3128);
     let connect = second.http();
     assert_eq!(connect.start, "CONNECT other.example:81 HTTP/1.1");
     assert_eq!(connect.header("Proxy-Authorization"), Some("Basic bWU6cHc="), "the proxy is the same");

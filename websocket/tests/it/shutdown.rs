@@ -1,14 +1,15 @@
 //! The end of a server: `ServerHandle::shutdown`.
 
+mod handshakes;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use twistor_reactor::Failure;
-use twistor_websocket::{Accept, Negotiation, Options, Resource, Site, WebSocket, WebSocketResource};
+use twistor_websocket::{Options, WebSocket};
 
-use crate::negotiation::later;
-use crate::support::{Log, Peer, Recorder, Recorders, Server, close, text, upgrade};
+use crate::support::{Peer, Server, close, text};
 
 type Outcome = Rc<RefCell<Option<Result<Vec<WebSocket>, Failure>>>>;
 
@@ -66,16 +67,6 @@ fn what_is_queued_goes_before_the_close() {
 }
 
 #[test]
-fn new_handshakes_are_answered_503_meanwhile() {
-    let server = Server::new();
-    let _peer = server.open();
-    shut_down(&server, 10, 0);
-    let answer = server.refusal_of(upgrade("/", &[]));
-    assert_eq!(answer.status(), 503);
-    assert!(answer.header("Retry-After").is_some());
-}
-
-#[test]
 fn whoever_has_not_left_at_the_deadline_is_cut_off_and_reported() {
     let server = patient(None);
     let (good, bad) = (server.open(), server.open());
@@ -106,47 +97,6 @@ fn closes_are_staggered_over_the_time_that_is_given() {
         peer.frame(&close(1001, ""));
     }
     assert_eq!(stragglers(&outcome), Some(vec![]));
-}
-
-/// `Negotiation::Later` that is not decided when the server goes down is not decided for ever.
-#[test]
-fn a_handshake_that_is_undecided_does_not_hold_up_the_end() {
-    for decided in [None, Some(false), Some(true)] {
-        let reactor = Rc::new(twistor_reactor::testing::MemoryReactor::new());
-        let log = Log::default();
-        let (resolver, deferred) = reactor.deferred::<Negotiation>();
-        let deferred = RefCell::new(Some(deferred));
-        let recorder = Recorder::new(&log)
-            .deciding(move |_| Negotiation::Later(deferred.borrow_mut().take().expect("one handshake")));
-        let options = Options { open_handshake_timeout: None, ..Options::default() };
-        let websocket = WebSocketResource::with_options(Recorders(recorder), options);
-        let handle = websocket.handle();
-        let port = reactor.listen_tcp(80, Site::new(Resource::new().websocket(websocket))).unwrap();
-        let peer = Peer::client(&reactor, reactor.connect_to(&port));
-        peer.send(upgrade("/", &[]));
-        let outcome = Rc::new(RefCell::new(None));
-        let slot = outcome.clone();
-        let done = handle.shutdown(&reactor, Duration::from_secs(5), Duration::ZERO);
-        drop(done.add_both(move |result| *slot.borrow_mut() = Some(result.map(|sockets| sockets.len()).ok())));
-        let mut resolver = Some(resolver);
-        if decided.is_some() {
-            // accepted in the middle of the shutdown
-            if let Some(resolver) = resolver.take() {
-                resolver.resolve(Accept::default().into());
-            }
-            reactor.settle();
-        }
-        peer.wait(1.0);
-        if decided == Some(true) {
-            let lines = format!("{}", peer.bytes().escape_ascii());
-            assert!(lines.contains("503") || lines.contains("\\x88"), "told nothing of the shutdown: {lines}");
-        }
-        peer.wait(4.1);
-        peer.wait(10.0);
-        assert!(outcome.borrow().is_some(), "decided: {decided:?}; {:?}", log.take());
-        assert_eq!(handle.connection_count(), 0);
-        drop(resolver);
-    }
 }
 
 #[test]
@@ -192,15 +142,21 @@ fn a_stagger_ends_with_the_deadline() {
     assert!(peers.iter().all(|peer| peer.lines() == ["close 1001 the server is shutting down"]));
 }
 
+// T69
 #[test]
-fn an_undecided_handshake_is_told_of_the_shutdown() {
-    let (server, _promises) = later(Options::default());
-    let peer = server.connect();
-    peer.send(upgrade("/", &[]));
-    server.reactor.settle();
-    let outcome = shut_down(&server, 9, 0);
-    let answer = peer.http();
-    assert_eq!((answer.status(), &*answer.body), (503, "the server is shutting down\n"));
-    assert!(peer.saw_end());
-    assert_eq!(stragglers(&outcome), Some(vec![]));
+fn many_with_full_queues_who_take_nothing_are_cut_off_at_the_deadline() {
+    let server =
+        Server::with(Options { write_timeout: None, ping_interval: None, ..Options::default() }, |mould| mould);
+    let peers: Vec<Peer> = (0..100).map(|_| server.open()).collect();
+    for (index, peer) in peers.iter().enumerate() {
+        peer.set_room(0);
+        (0..5).for_each(|_| server.log.socket(index).send_binary(&[0; 50_000]));
+    }
+    let outcome = shut_down(&server, 3, 2);
+    server.wait(2.9);
+    assert_eq!(stragglers(&outcome), None);
+    server.wait(0.2);
+    assert_eq!(stragglers(&outcome).map(|late| late.len()), Some(100));
+    assert_eq!((server.log.count("lost"), server.handle.connection_count()), (100, 0));
+    assert!(peers.iter().all(|peer| peer.saw_reset()));
 }
