@@ -6,10 +6,9 @@ use std::rc::Rc;
 
 use twistor_reactor::{Failure, Protocol, Transport};
 
-use crate::handshake::Accepted;
+use crate::forwarding::forward_callbacks;
 use crate::http::Request;
-use crate::message::Frame;
-use crate::protocol::{Negotiation, Piece, WebSocketProtocol};
+use crate::protocol::{Negotiation, WebSocketProtocol};
 use crate::reconnect::State;
 use crate::socket::WebSocket;
 
@@ -86,46 +85,11 @@ impl<P: WebSocketProtocol> WebSocketProtocol for Reconnecting<P> {
         self.inner.negotiate(request)
     }
 
-    fn handshake_accepted(&mut self, socket: &WebSocket, response: &Accepted) {
-        self.inner.handshake_accepted(socket, response);
-    }
+    forward_callbacks!(inner);
 
     fn connection_made(&mut self, socket: &WebSocket) {
         self.state.connected.set(Some(socket.reactor().now()));
         self.inner.connection_made(socket);
-    }
-
-    #[inline]
-    fn frame_received(&mut self, socket: &WebSocket, frame: Frame<'_>) {
-        self.inner.frame_received(socket, frame);
-    }
-
-    fn wants_pieces(&self) -> bool {
-        self.inner.wants_pieces()
-    }
-
-    fn piece_received(&mut self, socket: &WebSocket, piece: Piece<'_>) {
-        self.inner.piece_received(socket, piece);
-    }
-
-    fn ping_received(&mut self, socket: &WebSocket, payload: &[u8]) {
-        self.inner.ping_received(socket, payload);
-    }
-
-    fn pong_received(&mut self, socket: &WebSocket, payload: &[u8]) {
-        self.inner.pong_received(socket, payload);
-    }
-
-    fn close_received(&mut self, socket: &WebSocket, code: u16, reason: &str) {
-        self.inner.close_received(socket, code, reason);
-    }
-
-    fn output_high(&mut self, socket: &WebSocket) {
-        self.inner.output_high(socket);
-    }
-
-    fn output_drained(&mut self, socket: &WebSocket) {
-        self.inner.output_drained(socket);
     }
 
     fn connection_lost(&mut self, socket: &WebSocket, reason: &Failure) {
