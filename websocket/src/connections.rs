@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,9 +25,18 @@ pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
 #[derive(Default)]
 pub(crate) struct Tally(HashMap<IpAddr, usize>);
 
+/// What counts as one address: of IPv6 the /64, which the smallest customer has whole, and could go through.
+fn counted(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
+        address => address,
+    }
+}
+
 impl Tally {
     /// Counts one more, unless there are as many as may be.
     pub(crate) fn add(&mut self, address: IpAddr, most: usize) -> bool {
+        let address = counted(address);
         let here = self.0.entry(address).or_default();
         let fits = *here < most;
         *here += usize::from(fits);
@@ -38,6 +47,7 @@ impl Tally {
     }
 
     pub(crate) fn remove(&mut self, address: IpAddr) {
+        let address = counted(address);
         if let Some(here) = self.0.get_mut(&address) {
             *here -= 1;
             if *here == 0 {
@@ -261,5 +271,26 @@ impl Drop for Membership {
             let on_empty = self.connections.on_empty.take();
             on_empty.into_iter().for_each(|tell| tell());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address_and_a_mapped_one_is_ipv4() {
+        let mut tally = Tally::default();
+        let mut add = |address: &str| tally.add(address.parse().expect("an address"), 1);
+        assert!(add("2001:db8:0:1::1"));
+        assert!(!add("2001:db8:0:1:ffff::2"));
+        assert!(add("2001:db8:0:2::1"));
+        assert!(add("192.0.2.1"));
+        assert!(!add("::ffff:192.0.2.1"));
+        assert!(add("::ffff:192.0.2.2"));
+        for address in ["2001:db8:0:1::3", "2001:db8:0:2::", "192.0.2.2", "::ffff:192.0.2.1"] {
+            tally.remove(address.parse().expect("an address"));
+        }
+        assert!(tally.0.is_empty(), "{:?}", tally.0);
     }
 }

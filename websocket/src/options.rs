@@ -70,8 +70,8 @@ pub struct Options {
     pub compression: Option<DeflateOptions>,
     /// Server: connections at once, over all addresses; more are answered 503 with `Retry-After`. Default `None`.
     pub max_connections: Option<usize>,
-    /// Server: connections at once from one IP address, and apart from them handshakes in progress. Default `None`:
-    /// behind a proxy all have one. In a site, requests in progress are limited by
+    /// Server: connections at once from one IP address (of IPv6, from one /64), and apart from them handshakes in
+    /// progress. Default `None`: behind a proxy all have one. In a site, requests in progress are limited by
     /// [`SiteOptions::max_requests_per_address`](crate::SiteOptions::max_requests_per_address).
     pub max_connections_per_address: Option<usize>,
     /// Server: opening handshakes in progress at once; more are answered 503 with `Retry-After`. Counted are

@@ -101,7 +101,7 @@ pub struct SiteOptions {
     /// one, is awaited; idle ones are not counted. More are answered 503 with `Retry-After`. Default 4096, as
     /// [`Options::max_handshakes`](crate::Options::max_handshakes). `None`: no limit.
     pub max_requests: Option<usize>,
-    /// The same from one IP address. Default `None`: behind a proxy all have one. A
+    /// The same from one IP address (of IPv6, one /64). Default `None`: behind a proxy all have one. A
     /// [`WebSocketServerFactory`](crate::WebSocketServerFactory) takes
     /// [`Options::max_connections_per_address`](crate::Options::max_connections_per_address).
     pub max_requests_per_address: Option<usize>,

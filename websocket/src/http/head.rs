@@ -142,7 +142,7 @@ impl HeadReader {
         if self.kept.is_empty() {
             self.skip_leading_blank(input)?;
         }
-        if self.lines == 0 {
+        if self.kept.len() <= MAX_METHOD {
             self.check_start(input)?;
         }
         // Nothing beyond the limit is looked at, so that the outcome does not depend on how the input was cut.
