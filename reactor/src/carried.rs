@@ -17,6 +17,9 @@ use crate::reactor::Reactor;
 use crate::stream::Stream;
 use crate::transport::Transport;
 
+/// What a record takes in memory at least, roughly: it is a buffer of its own, and an entry in a queue.
+const RECORD: usize = 64;
+
 /// What a [`Carried`] connection stands on, such as a WebSocket whose messages it is. Methods of handles call it, so
 /// that it must not run user code: it may use other handles.
 pub trait Carrier: 'static {
@@ -44,7 +47,8 @@ pub trait Carrier: 'static {
 /// the one that carries; dropping it ends nothing.
 ///
 /// Each `write` of the carried protocol is one record, as long as the others: nothing is put together, so that a carrier
-/// of messages can make it a message. Writing is bounded by [`BufferLimits`](crate::BufferLimits), as with sockets.
+/// of messages can make it a message. Writing is bounded by [`BufferLimits`](crate::BufferLimits), as with sockets, and
+/// by 16,384 records that wait.
 #[derive(Clone)]
 pub struct Carried {
     transport: Transport,
@@ -56,7 +60,7 @@ struct Incoming {
     records: VecDeque<Vec<u8>>,
     /// Bytes already read of the first.
     read: usize,
-    bytes: usize,
+    waiting: usize,
     ended: Option<Failure>,
 }
 
@@ -92,16 +96,16 @@ impl Carried {
             return;
         }
         let mut incoming = self.incoming.borrow_mut();
-        incoming.bytes += record.len();
+        incoming.waiting += record.len().max(RECORD);
         incoming.records.push_back(record.to_vec());
         drop(incoming);
         self.wake();
     }
 
-    /// Bytes received and not read yet. They grow while the carried protocol has paused reading: a carrier stops its own
-    /// peer then, until [`Carrier::drained`].
+    /// Bytes received and not read yet; a short record counts as 64, for it takes no less memory. They grow while the
+    /// carried protocol has paused reading: a carrier stops its own peer then, until [`Carrier::drained`].
     pub fn waiting(&self) -> usize {
-        self.incoming.borrow().bytes
+        self.incoming.borrow().waiting
     }
 
     /// The carrier takes records again: what waits is sent.
@@ -145,9 +149,10 @@ impl<C: Carrier> Stream for CarriedStream<C> {
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
         let all = count == rest.len();
-        incoming.bytes -= count;
-        incoming.read = if all { 0 } else { incoming.read + count };
+        incoming.read += count;
         if all {
+            incoming.waiting -= incoming.read.max(RECORD);
+            incoming.read = 0;
             incoming.records.pop_front();
         }
         let drained = incoming.records.is_empty();

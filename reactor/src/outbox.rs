@@ -131,12 +131,13 @@ impl Outbox {
         all.split_off(self.sent)
     }
 
-    /// What was copied so far becomes a piece of its own.
-    pub(crate) fn close_tail(&mut self) {
+    /// What was copied so far becomes a piece of its own; how many there are.
+    pub(crate) fn close_tail(&mut self) -> usize {
         if !self.tail.is_empty() {
             let tail = Bytes::from(std::mem::take(&mut self.tail));
             self.chunks.get_or_insert_default().push_back(tail);
         }
+        self.chunks.as_ref().map_or(0, |chunks| chunks.len())
     }
 }
 

@@ -14,6 +14,9 @@ use crate::transport::Transport;
 /// as good as another, and memory stays small.
 pub(crate) const SEND_NOW: usize = 64 * 1024;
 
+/// Records that may wait, where each stands for itself: short ones take more memory than their bytes, about 1 MiB here.
+const MAX_RECORDS: usize = 16 * 1024;
+
 impl Transport {
     /// Queues bytes to be sent, copied, in order; sent when the running callback returns or at the end of the turn.
     /// Dropped if the connection is gone or its sending half is shut.
@@ -180,7 +183,11 @@ impl Transport {
     fn written_much(&self) {
         self.flush();
         if self.keeps_records() {
-            self.conn().out.borrow_mut().close_tail();
+            let records = self.conn().out.borrow_mut().close_tail();
+            if records > MAX_RECORDS {
+                let text = format!("{records} records are queued, and the limit is {MAX_RECORDS}");
+                return self.abort_with(Failure::new(BufferOverflow::with_detail(text)));
+            }
         }
         if self.buffered() > self.conn().limits.get().high && !self.conn().output_high.replace(true) {
             self.conn().watched.set(true);
