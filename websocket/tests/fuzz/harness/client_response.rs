@@ -1,7 +1,7 @@
 //! The answer to a client's handshake.
 
 use twistor_websocket::{
-    handshake::{ClientRequest, HandshakeError, ProxyConnect, ResponseReader, WsUrl},
+    handshake::{ClientRequest, HandshakeError, ProxyConnect, Rejection, ResponseReader, WsUrl},
     http::{HeadLimits, ResponseHead},
     sansio::deflate::{DeflateOptions, OfferError, check_response, offer},
 };
@@ -80,6 +80,10 @@ fn handshake(head: ResponseHead, rest: &[u8]) {
         request = request.protocol(protocol).expect("a token");
     }
     let request = request.extensions(&offer(&options)).expect("extensions");
+    assert_same_body(rest, |rest| match request.check_response(KEY, head.clone(), rest) {
+        Err(HandshakeError::Status(rejection)) => Some(*rejection),
+        _ => None,
+    });
     let headers = head.headers.clone();
     match request.check_response(KEY, head, rest) {
         Ok(accepted) => {
@@ -103,10 +107,44 @@ fn handshake(head: ResponseHead, rest: &[u8]) {
 /// The same as the answer of a proxy.
 fn connect(head: ResponseHead, rest: &[u8]) {
     let success = head.status.is_success();
-    let checked = ProxyConnect::new(&WsUrl::parse("ws://a").expect("a URL"), None).check(head, rest);
+    let proxy = ProxyConnect::new(&WsUrl::parse("ws://a").expect("a URL"), None);
+    assert_same_body(rest, |rest| match proxy.check(head.clone(), rest) {
+        Err(HandshakeError::Proxy(rejection)) => Some(*rejection),
+        _ => None,
+    });
+    let checked = proxy.check(head, rest);
     assert_eq!(checked.is_ok(), success);
     if let Err(error) = checked {
         assert_sound(&error);
+    }
+}
+
+/// T50: a refusal has the same body, and it ends at the same place, however it arrives. Chunks hold what they say.
+fn assert_same_body(rest: &[u8], refusal: impl Fn(&[u8]) -> Option<Rejection>) {
+    let (Some(mut whole), Some(mut pieces)) = (refusal(rest), refusal(&[])) else { return };
+    let over = pieces.feed(&[]) || rest.iter().any(|byte| pieces.feed(std::slice::from_ref(byte)));
+    assert_eq!((whole.feed(&[]), &whole.body), (over, &pieces.body));
+    if whole.headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked")
+        && !matches!(whole.status.as_u16(), 204 | 304)
+    {
+        let wanted = unchunked(rest);
+        assert!(wanted.is_none_or(|wanted| whole.body == wanted[..wanted.len().min(16 * 1024)]));
+    }
+}
+
+/// What well-formed chunks hold, by a plain reader of RFC 9112, 7.1; `None` where it is not sure.
+fn unchunked(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = rest.windows(2).position(|window| window == b"\r\n").filter(|&end| end < 100)?;
+        let size = std::str::from_utf8(&rest[..end]).ok()?;
+        let digits = (1..=6).contains(&size.len()) && size.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let size = usize::from_str_radix(size, 16).ok().filter(|_| digits)?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(rest[end + 2..].get(..size)?);
+        rest = rest[end + 2 + size..].strip_prefix(b"\r\n")?;
     }
 }
 
@@ -143,6 +181,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
         "HTTP/1.0 503 Service Unavailable\r\nRetry-After: 120\r\nContent-Length: 5\r\n\r\nsorry, later".into(),
         "HTTP/1.1 200 \r\n\r\n".into(),
         "HTTP/1.1 407 Proxy Authentication Required\nProxy-Authenticate: Basic\n\nwho?".into(),
+        "HTTP/1.1 403 \r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nsorry\r\n3\r\n, n\r\n0\r\nX: y\r\n\r\nmore".into(),
+        "HTTP/1.1 401 \r\nTransfer-Encoding: chunked\r\n\r\nA\r\n0123456789\r\n1\r\nx\r\n0\r\n\r\n".into(),
+        "HTTP/1.1 502 \r\nTransfer-Encoding: gzip, Chunked\r\n\r\nfffff\nno\r\n".into(),
         "HTTP/2 200\r\n\r\n".into(),
         "SSH-2.0-OpenSSH".into(),
     ];

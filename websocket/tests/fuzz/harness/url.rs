@@ -1,6 +1,8 @@
 //! URLs, from a user or from a peer that redirects, and the request that a client makes of them.
 
+use twistor_reactor::for_protocol;
 use twistor_websocket::{
+    Frame, WebSocket, WebSocketClientFactory, WebSocketProtocol,
     handshake::{ClientRequest, ProxyConnect, WsUrl, redirect_target},
     http::{Connection, Limits},
 };
@@ -11,6 +13,7 @@ use super::client_response::KEY;
 pub fn url(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     assert_redirects_safely(text);
+    assert_proxy(text);
     let url = match WsUrl::parse(text) {
         Ok(url) => url,
         // T71; a letter is shown as it is.
@@ -23,6 +26,22 @@ pub fn url(data: &[u8]) {
     shown.userinfo = url.userinfo.clone();
     assert_eq!(shown, url);
     assert_one_request(&ClientRequest::new(url));
+}
+
+/// A proxy's URL leads somewhere, or is refused; what tells of it has no password.
+fn assert_proxy(text: &str) {
+    struct Nobody;
+    impl WebSocketProtocol for Nobody {
+        fn frame_received(&mut self, _: &WebSocket, _: Frame<'_>) {}
+    }
+    let factory = WebSocketClientFactory::new("ws://a", for_protocol(|| Nobody)).expect("a URL");
+    match factory.proxy(text) {
+        Ok(factory) => {
+            let (host, port) = factory.destination();
+            assert!(!host.is_empty() && port != 0 && text.to_ascii_lowercase().starts_with("http://"));
+        }
+        Err(error) => assert!(!error.to_string().contains(char::is_control), "{error:?}"),
+    }
 }
 
 /// Where a server sends us with `location`, and what we then send.
@@ -71,6 +90,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         "ws://EXAMPLE.com:80?x=/y",
         "ws://127.0.0.1:65535/%00/../a;b=c",
         "https://a/",
+        "http://me:s%40crt@[::1]:3128/",
         "http:b",
         "//evil:pw@b/z",
         "?r=1#top",
