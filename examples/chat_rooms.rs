@@ -81,8 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("http://localhost:{}/room/tea", listening.address().port().unwrap_or(port));
 
     reactor.add_system_event_trigger(Phase::Before, SystemEvent::Shutdown, move |reactor| {
-        let _ = listening.stop_listening();
-        everybody.shutdown(reactor, GRACE, Duration::ZERO)
+        everybody.with_port(listening).shutdown(reactor, GRACE, Duration::ZERO)
     });
     reactor.run()?;
     Ok(())

@@ -74,8 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // When it is told to stop: nobody new, goodbye to everybody, and some time to leave.
     reactor.add_system_event_trigger(Phase::Before, SystemEvent::Shutdown, move |reactor| {
-        let _ = listening.stop_listening();
-        let gone = everybody.shutdown(reactor, GRACE, Duration::ZERO);
+        let gone = everybody.with_port(listening).shutdown(reactor, GRACE, Duration::ZERO);
         gone.add_callback(|late| late.iter().for_each(|client| eprintln!("{} had to be cut off", client.peer())))
     });
     reactor.run()?;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use twistor_reactor::{Deferred, Reactor};
+use twistor_reactor::{Deferred, ListeningPort, Reactor};
 
 use crate::closed::close_code;
 use crate::connections::{Connections, SHUTTING_DOWN, Visitor};
@@ -16,11 +16,20 @@ use crate::socket::WebSocket;
 #[derive(Clone)]
 pub struct ServerHandle {
     connections: Rc<Connections>,
+    ports: Vec<ListeningPort>,
 }
 
 impl ServerHandle {
     pub(crate) fn new(connections: Rc<Connections>) -> Self {
-        Self { connections }
+        Self { connections, ports: Vec::new() }
+    }
+
+    /// With a port for [`shutdown`](Self::shutdown) to stop, such as the one that the factory, or the site with the
+    /// resource, listens on. Of this handle, not of others.
+    #[must_use]
+    pub fn with_port(mut self, port: ListeningPort) -> Self {
+        self.ports.push(port);
+        self
     }
 
     /// Connections now, those in the handshake's last step included: Autobahn's `getConnectionCount`.
@@ -49,10 +58,11 @@ impl ServerHandle {
         self.sockets().iter().map(WebSocket::buffered).sum()
     }
 
-    /// Shuts down gracefully: every WebSocket gets a Close 1001 after what is queued for it, handshakes under way and
-    /// new ones are answered 503 with `Retry-After`, and whoever has not left at the deadline is cut off. The Deferred
-    /// fires when all are gone, with the WebSockets that had to be cut off, at the deadline or because they did not
-    /// answer the Close within [`Options::close_handshake_timeout`](crate::Options::close_handshake_timeout).
+    /// Shuts down gracefully: the [ports](Self::with_port) stop listening, every WebSocket gets a Close 1001 after what is
+    /// queued for it, handshakes under way are answered 503 with `Retry-After`, and whoever has not left at the deadline
+    /// is cut off. The Deferred fires when all are gone, with the WebSockets that had to be cut off, at the deadline or
+    /// because they did not answer the Close within
+    /// [`Options::close_handshake_timeout`](crate::Options::close_handshake_timeout).
     ///
     /// `stagger` spreads the Closes over that time, at most until the deadline, so that not all clients reconnect
     /// elsewhere at once.
@@ -63,9 +73,8 @@ impl ServerHandle {
     /// when the request turns out to be one for this resource. Until then nobody knows: the Deferred does not wait for
     /// that, and the site's other resources are served as ever.
     ///
-    /// The listening port is the caller's to stop, before, so that new clients go elsewhere at once. While it listens,
-    /// a new connection to a `WebSocketServerFactory` gets the 503 right away and is closed, and the Deferred does not
-    /// wait for it; a `Site` serves it, but for this resource.
+    /// A port that goes on listening serves a site's other resources; a new connection to a `WebSocketServerFactory`
+    /// gets the 503 right away and is closed, and the Deferred does not wait for it.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -74,8 +83,7 @@ impl ServerHandle {
     ///
     /// fn say_goodbye(reactor: &Reactor, port: ListeningPort, server: ServerHandle) {
     ///     reactor.add_system_event_trigger(Phase::Before, SystemEvent::Shutdown, move |reactor| {
-    ///         let _ = port.stop_listening();
-    ///         let gone = server.shutdown(reactor, Duration::from_secs(10), Duration::from_secs(2));
+    ///         let gone = server.with_port(port).shutdown(reactor, Duration::from_secs(10), Duration::from_secs(2));
     ///         gone.add_callback(|late| println!("{} clients were cut off", late.len()))
     ///     });
     /// }
@@ -84,6 +92,9 @@ impl ServerHandle {
         let (resolver, deferred) = reactor.deferred();
         let connections = self.connections.clone();
         connections.closing.set(true);
+        for port in &self.ports {
+            let _ = port.stop_listening(); // stopped already: as good
+        }
         let visitors = connections.visitors();
         visitors.iter().for_each(Visitor::turn_away);
         let sockets = connections.sockets();

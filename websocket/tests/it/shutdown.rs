@@ -6,10 +6,16 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use twistor_reactor::Failure;
-use twistor_websocket::{Options, WebSocket};
+use twistor_reactor::{Failure, for_protocol};
+use twistor_websocket::{Frame, Options, WebSocket, WebSocketProtocol, WebSocketServerFactory};
 
 use crate::support::{Peer, Server, close, text};
+
+struct Silent;
+
+impl WebSocketProtocol for Silent {
+    fn frame_received(&mut self, _: &WebSocket, _: Frame<'_>) {}
+}
 
 type Outcome = Rc<RefCell<Option<Result<Vec<WebSocket>, Failure>>>>;
 
@@ -44,6 +50,23 @@ fn everybody_is_told_1001_and_the_deferred_fires_when_all_are_gone() {
     }
     assert_eq!(stragglers(&outcome), Some(vec![]));
     assert_eq!((server.log.count("lost"), server.reactor.pending_calls()), (3, 0));
+}
+
+#[test]
+fn its_ports_stop_listening_whether_or_not_one_has_already() {
+    let server = Server::new();
+    let peer = server.open();
+    let listen = |number: u16| {
+        let port = server.reactor.listen_tcp(number, WebSocketServerFactory::new(for_protocol(|| Silent)));
+        port.expect("a port in memory")
+    };
+    let ports = [listen(81), listen(82), listen(83)];
+    drop(ports[0].stop_listening());
+    let handle = server.handle.clone().with_port(ports[0].clone()).with_port(ports[1].clone());
+    drop(handle.shutdown(&server.reactor, Duration::from_secs(1), Duration::ZERO));
+    server.reactor.settle();
+    assert_eq!(ports.map(|port| port.listening()), [false, false, true], "the third was not given");
+    assert_eq!(peer.lines(), ["close 1001 the server is shutting down"]);
 }
 
 #[test]
