@@ -7,8 +7,8 @@ pub use twistor_reactor::*;
 pub use twistor_protocols as protocols;
 pub use twistor_websocket as websocket;
 
-/// The guide, one page a module: `getting_started`, `protocols_and_factories`, `websocket`, `websocket_limits`,
-/// `testing`, `deployment`. The files lie in `docs/guide/`.
+/// The guide, one page a module: `getting_started`, `protocols_and_factories`, `websocket`, `websocket_client`,
+/// `websocket_limits`, `testing`, `deployment`. The files lie in `docs/guide/`.
 pub mod guide {
     #[doc = include_str!("guide/getting-started.md")]
     pub mod getting_started {}
@@ -18,6 +18,9 @@ pub mod guide {
 
     #[doc = include_str!("guide/websocket.md")]
     pub mod websocket {}
+
+    #[doc = include_str!("guide/websocket-client.md")]
+    pub mod websocket_client {}
 
     #[doc = include_str!("guide/websocket-limits.md")]
     pub mod websocket_limits {}

@@ -10,7 +10,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use twistor::Address;
 use twistor::websocket::http::Response;
-use twistor::websocket::{CloseStatus, HandshakeFailure, Observer, Traffic, WebSocket};
+use twistor::websocket::{HandshakeFailure, Observer, Traffic, WebSocket, WebSocketClosed};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -96,10 +96,11 @@ impl Observer for Metrics {
         self.round_trips.observe(time.as_secs_f64());
     }
 
-    fn closed(&self, _socket: &WebSocket, status: &CloseStatus) {
+    fn closed(&self, _socket: &WebSocket, end: &WebSocketClosed) {
         self.open.dec();
         // applications' and libraries' own codes are the peer's choice: not a series for each
-        let code = if status.code < 3000 { status.code.to_string() } else { "3000-4999".to_owned() };
+        let code = end.status.code;
+        let code = if code < 3000 { code.to_string() } else { "3000-4999".to_owned() };
         self.closed.get_or_create(&[("code", code)]).inc();
     }
 }

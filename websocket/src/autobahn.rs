@@ -333,6 +333,19 @@ impl<P: AutobahnProtocol> WebSocketProtocol for Autobahn<P> {
 }
 
 /// Wraps a factory of [`AutobahnProtocol`]s into one of [`WebSocketProtocol`]s, for servers and clients.
+///
+/// ```
+/// use twistor_reactor::for_protocol;
+/// use twistor_websocket::{AutobahnFactory, AutobahnProtocol, WebSocketClientFactory, WebSocketServerFactory};
+///
+/// struct Chat;
+/// impl AutobahnProtocol for Chat {} // every callback has a default
+///
+/// let server = WebSocketServerFactory::new(AutobahnFactory(for_protocol(|| Chat)));
+/// let client = WebSocketClientFactory::new("ws://localhost:9000", AutobahnFactory(for_protocol(|| Chat)))?;
+/// # drop((server, client));
+/// # Ok::<(), twistor_websocket::ClientError>(())
+/// ```
 #[derive(Debug)]
 pub struct AutobahnFactory<F>(pub F);
 

@@ -25,12 +25,18 @@ pub mod close_code {
     pub const POLICY_VIOLATION: u16 = 1008;
     /// A message was too big.
     pub const MESSAGE_TOO_BIG: u16 = 1009;
+    /// The client wants an extension that the server did not agree to.
+    pub const MANDATORY_EXTENSION: u16 = 1010;
     /// The server failed.
     pub const INTERNAL_ERROR: u16 = 1011;
     /// The server restarts.
     pub const SERVICE_RESTART: u16 = 1012;
     /// The server is overloaded, or this client too slow.
     pub const TRY_AGAIN_LATER: u16 = 1013;
+    /// The server is a gateway, and what is behind it failed.
+    pub const BAD_GATEWAY: u16 = 1014;
+    /// Never sent: there was no TLS.
+    pub const TLS_HANDSHAKE_FAILED: u16 = 1015;
 }
 
 /// Who began the end.
@@ -45,6 +51,19 @@ pub enum Initiator {
 }
 
 /// How a WebSocket ended, as Autobahn's `onClose(wasClean, code, reason)` says it.
+///
+/// ```
+/// use twistor_websocket::{CloseStatus, Initiator, close_code};
+///
+/// fn farewell(status: &CloseStatus) -> String {
+///     match (status.initiator, status.code) {
+///         (Initiator::Peer, close_code::NORMAL | close_code::GOING_AWAY) => "has left".into(),
+///         (Initiator::Peer, code) => format!("has left, with {code} {}", status.reason.escape_debug()),
+///         (Initiator::Local, _) => format!("was sent away, with {:?}", status.sent), // `code` is the peer's answer
+///         (Initiator::Network, _) => "is gone".into(), // without a Close from either: 1006
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloseStatus {
     /// Whether both sides sent a Close.
@@ -70,6 +89,23 @@ impl fmt::Display for CloseStatus {
 /// The reason that [`WebSocketProtocol::connection_lost`](crate::WebSocketProtocol::connection_lost) gets:
 /// `reason.value::<WebSocketClosed>()`. It was caused by the connection's own end, so that
 /// `reason.check::<ConnectionDone>()` answers as for a plain protocol.
+///
+/// ```
+/// use twistor_reactor::Failure;
+/// use twistor_websocket::{LimitExceeded, WebSocket, WebSocketClosed};
+/// # struct Chat;
+/// # impl twistor_websocket::WebSocketProtocol for Chat {
+/// # fn frame_received(&mut self, _: &WebSocket, _: twistor_websocket::Frame<'_>) {}
+///
+/// fn connection_lost(&mut self, socket: &WebSocket, reason: &Failure) {
+///     let Some(WebSocketClosed { status, cause }) = reason.value() else { return };
+///     println!("{}: {status}", socket.peer()); // the code, and the peer's reason, escaped
+///     if !status.was_clean && cause.check::<LimitExceeded>() {
+///         println!("{:?} ended it: {cause}", status.initiator); // a timeout of ours, say
+///     }
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct WebSocketClosed {
     /// How it ended.

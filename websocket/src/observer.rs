@@ -8,7 +8,7 @@ use std::time::Duration;
 use ::http::StatusCode;
 use twistor_reactor::{Address, Connector, Failure};
 
-use crate::closed::{CloseStatus, LimitExceeded, WebSocketClosed};
+use crate::closed::{LimitExceeded, WebSocketClosed};
 use crate::following::RedirectRefused;
 use crate::handshake::HandshakeError;
 use crate::http::Response;
@@ -29,7 +29,7 @@ use crate::socket::WebSocket;
 /// use std::cell::Cell;
 /// use std::rc::Rc;
 /// use twistor_reactor::for_protocol;
-/// use twistor_websocket::{CloseStatus, Observer, Traffic, WebSocket, WebSocketServerFactory};
+/// use twistor_websocket::{Observer, Traffic, WebSocket, WebSocketClosed, WebSocketServerFactory};
 /// # use twistor_websocket::{Frame, WebSocketProtocol};
 /// # struct Echo;
 /// # impl WebSocketProtocol for Echo { fn frame_received(&mut self, _: &WebSocket, _: Frame<'_>) {} }
@@ -47,7 +47,7 @@ use crate::socket::WebSocket;
 ///     fn traffic(&self, traffic: &Traffic) {
 ///         self.messages.set(self.messages.get() + traffic.messages_received);
 ///     }
-///     fn closed(&self, _: &WebSocket, _: &CloseStatus) {
+///     fn closed(&self, _: &WebSocket, _: &WebSocketClosed) {
 ///         self.open.set(self.open.get() - 1);
 ///     }
 /// }
@@ -79,8 +79,9 @@ pub trait Observer {
     fn round_trip(&self, socket: &WebSocket, time: Duration) {}
 
     /// A WebSocket that was open is over. Its protocol's `connection_lost` follows. Its totals, such as
-    /// [`WebSocket::dropped`], can still be asked for.
-    fn closed(&self, socket: &WebSocket, status: &CloseStatus) {}
+    /// [`WebSocket::dropped`], can still be asked for. `end.status` has the close code, `end.cause` what ended it: a
+    /// [`LimitExceeded`](crate::LimitExceeded) for a timeout, say.
+    fn closed(&self, socket: &WebSocket, end: &WebSocketClosed) {}
 }
 
 /// Shared, so that whoever exports the counts can read them.
@@ -100,8 +101,8 @@ impl<T: Observer + ?Sized> Observer for Rc<T> {
     fn round_trip(&self, socket: &WebSocket, time: Duration) {
         (**self).round_trip(socket, time);
     }
-    fn closed(&self, socket: &WebSocket, status: &CloseStatus) {
-        (**self).closed(socket, status);
+    fn closed(&self, socket: &WebSocket, end: &WebSocketClosed) {
+        (**self).closed(socket, end);
     }
 }
 

@@ -125,6 +125,24 @@ impl From<Refusal> for Negotiation {
 }
 
 /// What goes into the 101.
+///
+/// ```
+/// use twistor_websocket::{Accept, Negotiation, http::Request};
+/// # use twistor_websocket::{Frame, WebSocket, WebSocketProtocol};
+/// # struct Chat;
+/// # impl WebSocketProtocol for Chat {
+/// # fn frame_received(&mut self, _: &WebSocket, _: Frame<'_>) {}
+///
+/// fn negotiate(&mut self, request: &Request) -> Negotiation {
+///     let decline_compression = request.path() == "/account"; // secrets there: no CRIME
+///     let mut accept = Accept { decline_compression, ..Accept::default() }; // the subprotocol: by the options
+///     if let Ok(cookie) = "seen=yes; Secure; HttpOnly".parse() {
+///         accept.headers.insert("set-cookie", cookie);
+///     }
+///     accept.into()
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Accept {
     /// The subprotocol, one that the client offers; `None` takes the first of [`Options::protocols`](crate::Options)
@@ -145,6 +163,18 @@ impl Accept {
 }
 
 /// A refused handshake: Autobahn's `ConnectionDeny`.
+///
+/// ```
+/// use twistor_websocket::http::{Response, StatusCode};
+/// use twistor_websocket::{Negotiation, Refusal};
+///
+/// let stranger = Refusal::new(StatusCode::FORBIDDEN, "expected a token, but none came");
+/// let full = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "full").header("Retry-After", "30")?; // clients obey it
+/// let moved = Refusal::from(Response::redirect("/v2/chat")?); // browsers do not follow it
+/// let answer = Negotiation::from(stranger); // what `negotiate` returns
+/// # drop((full, moved, answer));
+/// # Ok::<(), twistor_websocket::http::InvalidHeader>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Refusal {
     response: Response,

@@ -16,6 +16,10 @@ use crate::reconnecting::Reconnecting;
 ///
 /// A wait is drawn evenly from `min_delay` to a bound, which begins at `initial_delay` and grows with each attempt: ten
 /// thousand clients of a server that went down come back spread over the whole of it ("full jitter").
+///
+/// ```
+/// let options = twistor_websocket::ReconnectOptions { max_retries: Some(20), ..Default::default() }; // then it gives up
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReconnectOptions {
     /// The bound of the first wait: default 1 s, as Twisted's `initialDelay`.
@@ -232,6 +236,12 @@ impl<F> fmt::Debug for ReconnectingClientFactory<F> {
 /// Stops and resumes a [`ReconnectingClientFactory`]. Cheap to clone. No method runs user code before it returns.
 ///
 /// It knows the connector, and with it the factory: a factory or protocol that keeps one should drop it in the end.
+///
+/// ```
+/// fn switch(reconnection: &twistor_websocket::Reconnection) { // a button, "try to stay online"
+///     if reconnection.is_trying() { reconnection.stop_trying() } else { reconnection.continue_trying() }
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Reconnection(Rc<Control>);
 

@@ -42,6 +42,21 @@ trait Upgrader {
 
 /// WebSockets at one place of a [`Site`]: `twisted.web.websocket.WebSocketResource`. Made from a factory of
 /// [`WebSocketProtocol`]s; mount it with [`Resource::websocket`].
+///
+/// ```
+/// use twistor_reactor::for_protocol;
+/// use twistor_websocket::{Options, Resource, WebSocketResource};
+/// # use twistor_websocket::{Frame, WebSocket, WebSocketProtocol};
+/// # struct Chat;
+/// # impl WebSocketProtocol for Chat { fn frame_received(&mut self, _: &WebSocket, _: Frame<'_>) {} }
+///
+/// let options = Options { max_message: 4096, ..Options::default() }; // of this place, not of the site
+/// let chat = WebSocketResource::with_options(for_protocol(|| Chat), options);
+/// let handle = chat.handle(); // now: the site will own the resource
+/// let mut root = Resource::new();
+/// root.put_child("chat", Resource::new().websocket(chat)); // ws://host/chat
+/// # drop(handle);
+/// ```
 pub struct WebSocketResource {
     upgrader: Rc<dyn Upgrader>,
     settings: Rc<Settings>,

@@ -240,8 +240,8 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
 
     fn connection_lost(&mut self, _: &Transport, reason: &Failure) {
         let reason = self.socket.gone(reason);
-        if let (Some(observed), Some(status)) = (self.socket.socket().options.observer(), self.socket.close_status()) {
-            observed.tell(|observer| observer.closed(&self.socket, &status));
+        if let (Some(observed), Some(end)) = (self.socket.socket().options.observer(), reason.value()) {
+            observed.tell(|observer| observer.closed(&self.socket, end));
         }
         self.inner.connection_lost(&self.socket, &reason);
     }

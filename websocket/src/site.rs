@@ -83,6 +83,9 @@ impl Drop for InProgress {
 }
 
 /// How a [`Site`] treats its connections.
+/// ```
+/// let options = twistor_websocket::SiteOptions { max_requests_per_address: Some(20), ..Default::default() };
+/// ```
 #[derive(Debug, Clone)]
 pub struct SiteOptions {
     /// Sizes of heads and bodies: 16 KiB and 64 KiB.

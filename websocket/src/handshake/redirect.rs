@@ -10,6 +10,18 @@ use super::{UrlError, WsUrl};
 /// the peer of a connection that is kept for hours should be the one that was configured.
 ///
 /// A redirect from `wss` to `ws` is never followed, whatever the policy.
+///
+/// ```
+/// use twistor_websocket::handshake::{RedirectPolicy, WsUrl};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let policy = RedirectPolicy::follow_up_to(3, false); // for `WebSocketClientFactory::follow_redirects`
+/// let chat = WsUrl::parse("wss://chat.example/v1")?;
+/// assert_eq!(policy.follow(0, &chat, "/v2")?.url.to_string(), "wss://chat.example/v2");
+/// assert!(policy.follow(0, &chat, "wss://evil.example/").is_err()); // another origin
+/// assert!(policy.follow(3, &chat, "/v2").is_err()); // the fourth in a row
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedirectPolicy {

@@ -14,8 +14,8 @@ use twistor_reactor::{
 };
 use twistor_websocket::handshake::RedirectPolicy;
 use twistor_websocket::{
-    Accept, CloseStatus, Frame, HandshakeFailure, Observer, Options, ReconnectingClientFactory, Room, WebSocket,
-    WebSocketClientFactory, WebSocketProtocol, WebSocketServerFactory, connect_ws,
+    Accept, Frame, HandshakeFailure, Observer, Options, ReconnectingClientFactory, Room, WebSocket,
+    WebSocketClientFactory, WebSocketClosed, WebSocketProtocol, WebSocketServerFactory, connect_ws,
 };
 
 use crate::negotiation::{later, later_with};
@@ -70,7 +70,7 @@ impl Observer for Angry {
     fn opened(&self, _: &WebSocket) {
         panic!("a panic of the test's");
     }
-    fn closed(&self, _: &WebSocket, _: &CloseStatus) {
+    fn closed(&self, _: &WebSocket, _: &WebSocketClosed) {
         panic!("a panic of the test's");
     }
     fn handshake_failed(&self, _: &Address, _: HandshakeFailure) {

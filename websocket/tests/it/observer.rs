@@ -8,8 +8,8 @@ use http::StatusCode;
 use twistor_reactor::{Address, BufferLimits, Connector, Failure, UserError};
 use twistor_websocket::handshake::{HostPolicy, OriginPolicy};
 use twistor_websocket::{
-    Accept, CloseStatus, HandshakeFailure, Observer, Options, Overflow, Refusal, Traffic, WebSocket,
-    WebSocketClientFactory,
+    Accept, HandshakeFailure, LimitExceeded, Observer, Options, Overflow, Refusal, Traffic, WebSocket,
+    WebSocketClientFactory, WebSocketClosed,
 };
 
 use crate::negotiation::later_with;
@@ -52,8 +52,10 @@ impl Observer for Notes {
         assert_eq!(socket.round_trip_time(), Some(time));
         self.add(format!("round trip {time:?}"));
     }
-    fn closed(&self, _: &WebSocket, status: &CloseStatus) {
-        self.add(format!("closed {} clean: {}", status.code, status.was_clean));
+    fn closed(&self, _: &WebSocket, end: &WebSocketClosed) {
+        let status = &end.status;
+        let limit = end.cause.value::<LimitExceeded>().map(|limit| format!(" {limit:?}")).unwrap_or_default();
+        self.add(format!("closed {} clean: {}{limit}", status.code, status.was_clean));
     }
 }
 
@@ -197,6 +199,19 @@ fn refused_handshakes_are_told_by_their_reason() {
     drop(server.handle.shutdown(&server.reactor, Duration::from_secs(9), Duration::ZERO));
     server.refusal_of(upgrade("/", &[]));
     assert_eq!(notes.take(), ["ShuttingDown"]);
+}
+
+#[test]
+fn timeouts_can_be_told_apart() {
+    let options = || Options { close_handshake_timeout: Some(Duration::from_secs(5)), ..Options::default() };
+    let (server, notes) = observed(options(), |mould| mould);
+    let _silent = server.open();
+    server.wait(61.0);
+    assert_eq!(notes.take(), ["opened", "closed 1006 clean: false PingTimeout"]);
+    let _deaf = server.open();
+    server.log.socket(1).close();
+    server.wait(6.0);
+    assert_eq!(notes.take(), ["opened", "closed 1000 clean: false CloseTimeout"]);
 }
 
 // T2

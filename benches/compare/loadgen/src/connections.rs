@@ -48,21 +48,14 @@ impl Load {
 
     fn connect(&mut self, i: usize) {
         unsafe {
-            let fd = libc::socket(
-                libc::AF_INET,
-                libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
-                0,
-            );
+            let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0);
             if fd < 0 {
                 die(&format!("socket: {}", std::io::Error::last_os_error()))
             }
             let one: i32 = 1;
             let set = |lvl, o, v: &i32| libc::setsockopt(fd, lvl, o, v as *const i32 as *const _, 4);
             set(libc::IPPROTO_TCP, libc::TCP_NODELAY, &one);
-            let lg = libc::linger {
-                l_onoff: 1,
-                l_linger: 0,
-            }; // close with RST: leaves no TIME_WAIT
+            let lg = libc::linger { l_onoff: 1, l_linger: 0 }; // close with RST: leaves no TIME_WAIT
             libc::setsockopt(
                 fd,
                 libc::SOL_SOCKET,
@@ -85,10 +78,7 @@ impl Load {
             if r < 0 && errno() != libc::EINPROGRESS {
                 die(&format!("connect: {}", std::io::Error::last_os_error()))
             }
-            let mut ev = libc::epoll_event {
-                events: (libc::EPOLLIN | libc::EPOLLOUT) as u32,
-                u64: i as u64,
-            };
+            let mut ev = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLOUT) as u32, u64: i as u64 };
             libc::epoll_ctl(self.ep, libc::EPOLL_CTL_ADD, fd, &mut ev);
             self.conns.push(Conn {
                 fd,
@@ -148,12 +138,7 @@ impl Load {
                         continue;
                     }
                     let r = unsafe {
-                        libc::send(
-                            c.fd,
-                            self.request.as_ptr() as *const _,
-                            self.request.len(),
-                            libc::MSG_NOSIGNAL,
-                        )
+                        libc::send(c.fd, self.request.as_ptr() as *const _, self.request.len(), libc::MSG_NOSIGNAL)
                     };
                     if r != self.request.len() as isize {
                         die("short handshake send")
@@ -177,9 +162,7 @@ impl Load {
                             }
                             eprintln!(
                                 "deflate response: {}",
-                                head.lines()
-                                    .find(|l| l.to_lowercase().contains("permessage-deflate"))
-                                    .unwrap()
+                                head.lines().find(|l| l.to_lowercase().contains("permessage-deflate")).unwrap()
                             );
                         }
                         let rest = c.hs.split_off(p + 4);
@@ -237,14 +220,7 @@ impl Load {
         let c = &mut self.conns[i];
         while c.out_left > 0 {
             let n = c.out_left.min(self.txbuf.len() - c.out_off);
-            let r = unsafe {
-                libc::send(
-                    c.fd,
-                    self.txbuf.as_ptr().add(c.out_off) as *const _,
-                    n,
-                    libc::MSG_NOSIGNAL,
-                )
-            };
+            let r = unsafe { libc::send(c.fd, self.txbuf.as_ptr().add(c.out_off) as *const _, n, libc::MSG_NOSIGNAL) };
             if r < 0 {
                 if errno() == libc::EAGAIN {
                     return self.arm(i, true);
@@ -271,10 +247,7 @@ impl Load {
             if r < 0 && errno() == libc::EAGAIN {
                 return 0;
             }
-            die(&format!(
-                "connection {i} closed by the server ({r}, {})",
-                std::io::Error::last_os_error()
-            ))
+            die(&format!("connection {i} closed by the server ({r}, {})", std::io::Error::last_os_error()))
         }
         self.rx_bytes += r as u64;
         if self.verify.is_some() && c.rx == 0 {

@@ -222,10 +222,6 @@ pub fn check(b: &[u8], want: &[u8], deflate: bool, conn: usize) {
         got = out;
     }
     if got != want {
-        die(&format!(
-            "connection {conn}: the echoed payload differs ({} bytes for {})",
-            got.len(),
-            want.len()
-        ))
+        die(&format!("connection {conn}: the echoed payload differs ({} bytes for {})", got.len(), want.len()))
     }
 }

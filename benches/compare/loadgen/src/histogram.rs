@@ -9,11 +9,7 @@ pub struct Hist {
 
 impl Hist {
     pub fn new() -> Hist {
-        Hist {
-            b: vec![0; 64 * 64],
-            n: 0,
-            max: 0,
-        }
+        Hist { b: vec![0; 64 * 64], n: 0, max: 0 }
     }
 
     #[inline]

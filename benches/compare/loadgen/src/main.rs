@@ -103,10 +103,7 @@ struct Memory {
 
 impl Memory {
     fn of(pid: i32) -> Self {
-        Self {
-            rss: status_kb(pid, "VmRSS:"),
-            anon: status_kb(pid, "RssAnon:"),
-        }
+        Self { rss: status_kb(pid, "VmRSS:"), anon: status_kb(pid, "RssAnon:") }
     }
 }
 
@@ -159,10 +156,7 @@ fn idle(a: &Args, load: &mut Load, before: Memory, [s0, s1]: [Snap; 2], hs_secs:
         ("anon_per_conn", per(fresh.anon, before.anon)),
         ("rss_used_per_conn", per(used.rss, before.rss)),
         ("anon_used_per_conn", per(used.anon, before.anon)),
-        (
-            "idle_cpu_pct",
-            format!("{:.3}", (i1.srv_ns - i0.srv_ns) as f64 / 1e9 / secs * 100.0),
-        ),
+        ("idle_cpu_pct", format!("{:.3}", (i1.srv_ns - i0.srv_ns) as f64 / 1e9 / secs * 100.0)),
     ]);
 }
 
@@ -316,10 +310,7 @@ fn events() -> Vec<libc::epoll_event> {
 
 /// The report: numbers only, so nothing needs escaping.
 fn print_json(fields: &[(&str, String)]) {
-    let body: Vec<String> = fields
-        .iter()
-        .map(|(key, number)| format!("\"{key}\":{number}"))
-        .collect();
+    let body: Vec<String> = fields.iter().map(|(key, number)| format!("\"{key}\":{number}")).collect();
     println!("{{{}}}", body.join(","));
 }
 
@@ -331,12 +322,8 @@ impl Args {
         let mut map = HashMap::new();
         let mut words = std::env::args().skip(1).peekable();
         while let Some(word) = words.next() {
-            let key = word
-                .strip_prefix("--")
-                .unwrap_or_else(|| die(&format!("bad argument {word}")));
-            let value = words
-                .next_if(|next| !next.starts_with("--"))
-                .unwrap_or_else(|| "1".into());
+            let key = word.strip_prefix("--").unwrap_or_else(|| die(&format!("bad argument {word}")));
+            let value = words.next_if(|next| !next.starts_with("--")).unwrap_or_else(|| "1".into());
             map.insert(key.to_string(), value);
         }
         Self(map)

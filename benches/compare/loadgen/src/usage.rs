@@ -8,11 +8,7 @@ fn proc_cpu_ns(pid: i32) -> u64 {
     if let Ok(rd) = std::fs::read_dir(format!("/proc/{pid}/task")) {
         for e in rd.flatten() {
             if let Ok(s) = std::fs::read_to_string(e.path().join("schedstat")) {
-                sum += s
-                    .split_whitespace()
-                    .next()
-                    .and_then(|x| x.parse::<u64>().ok())
-                    .unwrap_or(0);
+                sum += s.split_whitespace().next().and_then(|x| x.parse::<u64>().ok()).unwrap_or(0);
             }
         }
     }
@@ -30,10 +26,7 @@ fn proc_ticks(pid: i32) -> (u64, u64) {
 
 /// (voluntary, involuntary) context switches of the main thread.
 fn proc_ctxt(pid: i32) -> (u64, u64) {
-    (
-        status_kb(pid, "voluntary_ctxt_switches:"),
-        status_kb(pid, "nonvoluntary_ctxt_switches:"),
-    )
+    (status_kb(pid, "voluntary_ctxt_switches:"), status_kb(pid, "nonvoluntary_ctxt_switches:"))
 }
 
 pub fn status_kb(pid: i32, key: &str) -> u64 {
@@ -48,14 +41,8 @@ pub fn status_kb(pid: i32, key: &str) -> u64 {
 /// Busy ticks (everything but idle and iowait) and stolen ticks over all CPUs.
 fn system_ticks() -> (u64, u64) {
     let s = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let f: Vec<u64> = s
-        .lines()
-        .next()
-        .unwrap_or("")
-        .split_whitespace()
-        .skip(1)
-        .map(|x| x.parse().unwrap_or(0))
-        .collect();
+    let f: Vec<u64> =
+        s.lines().next().unwrap_or("").split_whitespace().skip(1).map(|x| x.parse().unwrap_or(0)).collect();
     let g = |i: usize| f.get(i).copied().unwrap_or(0);
     (g(0) + g(1) + g(2) + g(5) + g(6) + g(7), g(7))
 }

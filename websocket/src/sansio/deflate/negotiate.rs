@@ -16,6 +16,14 @@ const MIN_BITS: u8 = 9;
 const MAX_BITS: u8 = 15;
 
 /// How this side wants messages compressed.
+///
+/// ```
+/// use twistor_websocket::{Options, sansio::deflate::DeflateOptions};
+///
+/// // A few clients, and small messages that resemble each other: the window is worth its memory.
+/// let deflate = DeflateOptions { server_no_context_takeover: false, threshold: 32, ..DeflateOptions::default() };
+/// let options = Options { compression: Some(deflate), ..Options::default() }; // for a server or a client
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeflateOptions {
     /// Whether the server forgets its LZ77 window after each message. Default true.

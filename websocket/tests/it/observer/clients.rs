@@ -10,8 +10,8 @@ use twistor_reactor::{
 };
 use twistor_websocket::handshake::RedirectPolicy;
 use twistor_websocket::{
-    CloseStatus, HandshakeFailure, Observer, ReconnectingClientFactory, Reconnection, WebSocket,
-    WebSocketClientFactory, WebSocketProtocol,
+    HandshakeFailure, Observer, ReconnectingClientFactory, Reconnection, WebSocket, WebSocketClientFactory,
+    WebSocketClosed, WebSocketProtocol,
 };
 
 use super::Notes;
@@ -62,7 +62,7 @@ impl Observer for Hooks {
     fn opened(&self, _: &WebSocket) {
         self.on("opened");
     }
-    fn closed(&self, _: &WebSocket, _: &CloseStatus) {
+    fn closed(&self, _: &WebSocket, _: &WebSocketClosed) {
         self.on("closed");
     }
 }

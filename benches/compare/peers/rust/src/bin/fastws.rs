@@ -43,11 +43,7 @@ async fn bcast(up: hyper::upgrade::OnUpgrade, room: Room) -> Result<(), Box<dyn 
         while let Some((op, m)) = recv.recv().await {
             let mut next = Some((op, m));
             while let Some((op, m)) = next {
-                if tx
-                    .write_frame(Frame::new(true, op, None, Payload::Borrowed(&m)))
-                    .await
-                    .is_err()
-                {
+                if tx.write_frame(Frame::new(true, op, None, Payload::Borrowed(&m))).await.is_err() {
                     return;
                 }
                 next = recv.try_recv().ok();
@@ -101,10 +97,7 @@ fn main() {
     let a: Vec<String> = std::env::args().collect();
     let port: u16 = a[1].parse().unwrap();
     let room: Option<Room> = (a.get(2).map(|s| s.as_str()) == Some("broadcast")).then(Default::default);
-    let rt = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()
-        .unwrap();
+    let rt = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     rt.block_on(async move {
         let s = tokio::net::TcpSocket::new_v4().unwrap();
         s.set_reuseaddr(true).unwrap();

@@ -102,9 +102,7 @@ fn main() {
     };
     sl.set_nonblocking(true).unwrap();
     let mut l = TcpListener::from_std(sl);
-    poll.registry()
-        .register(&mut l, Token(usize::MAX - 1), Interest::READABLE)
-        .unwrap();
+    poll.registry().register(&mut l, Token(usize::MAX - 1), Interest::READABLE).unwrap();
     let mut conns: slab::Slab<Conn> = slab::Slab::new();
     let mut rb = vec![0u8; RB + 64];
     let mut cork: Vec<u8> = Vec::with_capacity(64 << 10);
@@ -122,17 +120,8 @@ fn main() {
                 while let Ok((mut s, _)) = l.accept() {
                     let _ = s.set_nodelay(true);
                     let e = conns.vacant_entry();
-                    poll.registry()
-                        .register(&mut s, Token(e.key()), Interest::READABLE | Interest::WRITABLE)
-                        .unwrap();
-                    e.insert(Conn {
-                        s,
-                        open: false,
-                        part: Vec::new(),
-                        big: None,
-                        out: Vec::new(),
-                        off: 0,
-                    });
+                    poll.registry().register(&mut s, Token(e.key()), Interest::READABLE | Interest::WRITABLE).unwrap();
+                    e.insert(Conn { s, open: false, part: Vec::new(), big: None, out: Vec::new(), off: 0 });
                 }
                 continue;
             }
@@ -170,21 +159,14 @@ fn readable(c: &mut Conn, rb: &mut [u8], out: &mut Vec<u8>, bc: bool) -> bool {
             let at = b.buf.len();
             let want = b.need - at;
             let spare = unsafe { std::slice::from_raw_parts_mut(b.buf.as_mut_ptr().add(at), want) };
-            let n = match c
-                .s
-                .read_vectored(&mut [IoSliceMut::new(spare), IoSliceMut::new(&mut rb[..RB])])
-            {
+            let n = match c.s.read_vectored(&mut [IoSliceMut::new(spare), IoSliceMut::new(&mut rb[..RB])]) {
                 Ok(0) => return false,
                 Ok(n) => n,
                 Err(e) => return e.kind() == ErrorKind::WouldBlock,
             };
             unsafe { b.buf.set_len(at + n.min(want)) };
             // unmask what came while it is in the cache, in whole words of the key
-            let upto = if b.buf.len() == b.need {
-                b.need
-            } else {
-                b.buf.len() & !7
-            };
+            let upto = if b.buf.len() == b.need { b.need } else { b.buf.len() & !7 };
             let from = b.unmasked;
             unmask(&mut b.buf[from..upto], b.key);
             b.unmasked = upto;
@@ -262,11 +244,7 @@ fn readable(c: &mut Conn, rb: &mut [u8], out: &mut Vec<u8>, bc: bool) -> bool {
             if r.parse(&rb[..e + 4]).is_err() {
                 return false;
             }
-            let Some(k) = r
-                .headers
-                .iter()
-                .find(|h| h.name.eq_ignore_ascii_case("sec-websocket-key"))
-            else {
+            let Some(k) = r.headers.iter().find(|h| h.name.eq_ignore_ascii_case("sec-websocket-key")) else {
                 return false;
             };
             let resp = format!(
@@ -312,13 +290,7 @@ fn readable(c: &mut Conn, rb: &mut [u8], out: &mut Vec<u8>, bc: bool) -> bool {
                 v.extend_from_slice(&rb[i + h..have]);
                 let upto = v.len() & !7;
                 unmask(&mut v[..upto], key);
-                c.big = Some(Box::new(Big {
-                    buf: v,
-                    need: n,
-                    key,
-                    op,
-                    unmasked: upto,
-                }));
+                c.big = Some(Box::new(Big { buf: v, need: n, key, op, unmasked: upto }));
                 i = have;
                 break;
             }

@@ -36,9 +36,7 @@ fn main() {
     };
     std_l.set_nonblocking(true).unwrap();
     let mut l = TcpListener::from_std(std_l);
-    poll.registry()
-        .register(&mut l, Token(usize::MAX - 1), Interest::READABLE)
-        .unwrap();
+    poll.registry().register(&mut l, Token(usize::MAX - 1), Interest::READABLE).unwrap();
     let mut conns: slab::Slab<Conn> = slab::Slab::new();
     let mut got: Vec<Message> = Vec::new();
     let mut dead: Vec<usize> = Vec::new();
@@ -55,15 +53,8 @@ fn main() {
                 while let Ok((mut s, _)) = l.accept() {
                     let _ = s.set_nodelay(true);
                     let e = conns.vacant_entry();
-                    poll.registry()
-                        .register(&mut s, Token(e.key()), Interest::READABLE | Interest::WRITABLE)
-                        .unwrap();
-                    e.insert(Conn {
-                        s,
-                        ctx: None,
-                        hs: Vec::new(),
-                        dirty: false,
-                    });
+                    poll.registry().register(&mut s, Token(e.key()), Interest::READABLE | Interest::WRITABLE).unwrap();
+                    e.insert(Conn { s, ctx: None, hs: Vec::new(), dirty: false });
                 }
                 continue;
             }
@@ -89,10 +80,7 @@ fn main() {
                     let mut r = httparse::Request::new(&mut h);
                     match r.parse(&c.hs) {
                         Ok(httparse::Status::Complete(n)) => {
-                            let Some(k) = r
-                                .headers
-                                .iter()
-                                .find(|h| h.name.eq_ignore_ascii_case("sec-websocket-key"))
+                            let Some(k) = r.headers.iter().find(|h| h.name.eq_ignore_ascii_case("sec-websocket-key"))
                             else {
                                 close = true;
                                 break;

@@ -17,10 +17,7 @@ fn main() {
     let lfd = l.as_raw_fd();
     let ep = unsafe { libc::epoll_create1(0) };
     let add = |fd: i32, ev: i32, op: i32| unsafe {
-        let mut e = libc::epoll_event {
-            events: ev as u32,
-            u64: fd as u64,
-        };
+        let mut e = libc::epoll_event { events: ev as u32, u64: fd as u64 };
         libc::epoll_ctl(ep, op, fd, &mut e);
     };
     add(lfd, libc::EPOLLIN, libc::EPOLL_CTL_ADD);
@@ -107,12 +104,8 @@ fn main() {
                 while p < b.len() {
                     // whole frames assumed: this mode is for small messages only
                     let l = (b[p + 1] & 127) as usize;
-                    let e = (p + if l == 126 {
-                        8 + u16::from_be_bytes([b[p + 2], b[p + 3]]) as usize
-                    } else {
-                        6 + l
-                    })
-                    .min(b.len());
+                    let e = (p + if l == 126 { 8 + u16::from_be_bytes([b[p + 2], b[p + 3]]) as usize } else { 6 + l })
+                        .min(b.len());
                     for c in &all {
                         send(*c, &b[p..e], &mut out, &add)
                     }

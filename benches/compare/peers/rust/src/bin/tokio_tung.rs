@@ -10,10 +10,7 @@ fn main() {
     let a: Vec<String> = std::env::args().collect();
     let port: u16 = a[1].parse().unwrap();
     let room: Option<Room> = (a.get(2).map(|s| s.as_str()) == Some("broadcast")).then(Default::default);
-    let rt = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()
-        .unwrap();
+    let rt = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     rt.block_on(async move {
         let s = tokio::net::TcpSocket::new_v4().unwrap();
         s.set_reuseaddr(true).unwrap();
@@ -29,10 +26,7 @@ fn main() {
                 let (mut tx, mut rx) = ws.split();
                 match room {
                     None => {
-                        let _ = rx
-                            .try_filter(|m| future::ready(m.is_text() || m.is_binary()))
-                            .forward(tx)
-                            .await;
+                        let _ = rx.try_filter(|m| future::ready(m.is_text() || m.is_binary())).forward(tx).await;
                     }
                     Some(room) => {
                         let (send, mut recv) = mpsc::unbounded_channel();
