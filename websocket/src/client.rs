@@ -9,7 +9,7 @@ use twistor_reactor::{Address, ClientFactory, Connector, Factory, Failure, React
 use crate::following::Following;
 use crate::handshake::{ClientRequest, ProxyConnect, RedirectPolicy, UrlError, WsUrl};
 use crate::http::InvalidHeader;
-use crate::observer::Observer;
+use crate::observer::{HandshakeFailure, Observer};
 use crate::options::Options;
 use crate::protocol::WebSocketProtocol;
 use crate::sansio::deflate::offer;
@@ -199,7 +199,10 @@ impl<F: ClientFactory<Protocol: WebSocketProtocol>> Factory for WebSocketClientF
 
     fn build_protocol(&mut self, peer: &Address) -> Option<Self::Protocol> {
         let course = self.following.built();
+        let mut built = Built { settings: &self.options, peer, at_all: false };
         let inner = self.factory.build_protocol(peer)?;
+        built.at_all = true;
+        drop(built);
         let (request, options, proxy) = (self.request.clone(), self.options.clone(), self.proxy.clone());
         Some(WebSocketClient::new(Some(inner), request, options, proxy, course))
     }
@@ -214,6 +217,21 @@ impl<F: ClientFactory<Protocol: WebSocketProtocol>> Factory for WebSocketClientF
 
     fn identity(&self) -> Option<*const ()> {
         self.factory.identity()
+    }
+}
+
+/// Tells the observer where a connection has found no protocol: there was none, or a panic.
+struct Built<'a> {
+    settings: &'a Settings,
+    peer: &'a Address,
+    at_all: bool,
+}
+
+impl Drop for Built<'_> {
+    fn drop(&mut self) {
+        if !self.at_all {
+            self.settings.handshake_failed(self.peer, HandshakeFailure::Failed);
+        }
     }
 }
 

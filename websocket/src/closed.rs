@@ -59,7 +59,7 @@ pub enum Initiator {
 ///     match (status.initiator, status.code) {
 ///         (Initiator::Peer, close_code::NORMAL | close_code::GOING_AWAY) => "has left".into(),
 ///         (Initiator::Peer, code) => format!("has left, with {code} {}", status.reason.escape_debug()),
-///         (Initiator::Local, _) => format!("was sent away, with {:?}", status.sent), // `code` is the peer's answer
+///         (Initiator::Local, _) => "was sent away".into(), // with the code in `sent`
 ///         (Initiator::Network, _) => "is gone".into(), // without a Close from either: 1006
 ///     }
 /// }
@@ -99,9 +99,11 @@ impl fmt::Display for CloseStatus {
 ///
 /// fn connection_lost(&mut self, socket: &WebSocket, reason: &Failure) {
 ///     let Some(WebSocketClosed { status, cause }) = reason.value() else { return };
-///     println!("{}: {status}", socket.peer()); // the code, and the peer's reason, escaped
-///     if !status.was_clean && cause.check::<LimitExceeded>() {
-///         println!("{:?} ended it: {cause}", status.initiator); // a timeout of ours, say
+///     println!("{status}, begun by {:?}", status.initiator); // the code, and the reason, escaped
+///     if cause.check::<LimitExceeded>() {
+///         println!("{} is too slow, or sends too much: {cause}", socket.peer());
+///     } else if !status.was_clean {
+///         println!("{} is gone: {cause}", socket.peer()); // what broke: the network, or the protocol
 ///     }
 /// }
 /// # }

@@ -52,7 +52,7 @@ impl WebSocket {
         self.limit_close();
     }
 
-    /// Whether the peer did not answer our Close in time.
+    /// Whether it was cut off, because the peer did not leave in time.
     pub(crate) fn has_timed_out(&self) -> bool {
         self.socket().end.borrow().as_ref().is_some_and(|end| end.timed_out)
     }
@@ -61,14 +61,17 @@ impl WebSocket {
         let socket = self.socket();
         let Some(timeout) = socket.options.close_handshake_timeout else { return };
         let this = self.clone();
-        let timer = self.reactor().call_later(timeout, move || {
-            let mut end = this.end();
-            end.failure = Some(Failure::new(LimitExceeded::CloseTimeout));
-            end.timed_out = true;
-            drop(end);
-            this.abort_with(Failure::new(LimitExceeded::CloseTimeout));
-        });
-        self.set_deadline(timer);
+        self.set_deadline(self.reactor().call_later(timeout, move || this.cut_off()));
+    }
+
+    /// The peer has had its time for the closing handshake.
+    pub(crate) fn cut_off(&self) {
+        let failure = Failure::new(LimitExceeded::CloseTimeout);
+        let mut end = self.end();
+        end.failure = Some(failure.clone());
+        end.timed_out = true;
+        drop(end);
+        self.abort_with(failure);
     }
 
     fn set_deadline(&self, timer: twistor_reactor::DelayedCall) {

@@ -57,6 +57,9 @@ impl Tally {
     }
 }
 
+/// Told, once all are gone, who had to be cut off.
+pub(crate) type OnEmpty = Box<dyn FnOnce(Vec<WebSocket>)>;
+
 /// All connections of one resource, those in the handshake included.
 #[derive(Default)]
 pub(crate) struct Connections {
@@ -68,7 +71,9 @@ pub(crate) struct Connections {
     pub(crate) closing: Cell<bool>,
     pub(crate) accepted: Cell<u64>,
     pub(crate) refused: Cell<u64>,
-    pub(crate) on_empty: RefCell<Vec<Box<dyn FnOnce()>>>,
+    /// Those that a shutdown had to cut off.
+    cut_off: RefCell<Vec<WebSocket>>,
+    pub(crate) on_empty: RefCell<Vec<OnEmpty>>,
 }
 
 impl Connections {
@@ -265,11 +270,15 @@ impl Drop for Membership {
     fn drop(&mut self) {
         let removed = self.connections.places.borrow_mut().try_remove(self.key);
         removed.iter().for_each(|place| self.connections.leave(place));
-        drop(removed);
+        if let Some(Place::Open(socket)) = removed {
+            if self.is_closing() && socket.has_timed_out() {
+                self.connections.cut_off.borrow_mut().push(socket);
+            }
+        }
         self.forget_address();
         if self.connections.is_empty() {
-            let on_empty = self.connections.on_empty.take();
-            on_empty.into_iter().for_each(|tell| tell());
+            let (on_empty, cut_off) = (self.connections.on_empty.take(), self.connections.cut_off.take());
+            on_empty.into_iter().for_each(|tell| tell(cut_off.clone()));
         }
     }
 }

@@ -25,9 +25,34 @@ pub(crate) struct Opening<P> {
     pub(crate) endpoint: Rc<Endpoint>,
 }
 
+/// What is agreed on, and the 101 that says so.
+struct Answer {
+    agreed: Option<Agreed>,
+    protocol: Option<String>,
+    out: Vec<u8>,
+}
+
 impl<P: WebSocketProtocol> Opening<P> {
-    /// Answers 101, and makes the connection a WebSocket.
-    pub(crate) fn accept(self, transport: &Transport, accept: Accept, early: &[u8]) -> Result<(), Refused> {
+    /// Answers 101, and makes the connection a WebSocket; or gives back its place, for one that is refused.
+    pub(crate) fn accept(
+        self,
+        transport: &Transport,
+        accept: Accept,
+        early: &[u8],
+    ) -> Result<(), (Refused, Membership)> {
+        let Answer { agreed, protocol, out } = match self.answer(transport, accept) {
+            Ok(answer) => answer,
+            Err(refused) => return Err((refused, self.membership)),
+        };
+        transport.write(out);
+        self.membership.decided();
+        let options = &self.endpoint.options;
+        let session = Session::new(self.protocol, transport, Role::Server, options, protocol, agreed);
+        transport.switch_protocol(session.with_membership(self.membership), early);
+        Ok(())
+    }
+
+    fn answer(&self, transport: &Transport, accept: Accept) -> Result<Answer, Refused> {
         if self.membership.is_closing() {
             return Err(self.membership.turn_away());
         }
@@ -51,11 +76,7 @@ impl<P: WebSocketProtocol> Opening<P> {
             log::error!("{}: {error}", transport.peer());
             return Err(failed());
         }
-        transport.write(out);
-        self.membership.decided();
-        let session = Session::new(self.protocol, transport, Role::Server, options, protocol, agreed);
-        transport.switch_protocol(session.with_membership(self.membership), early);
-        Ok(())
+        Ok(Answer { agreed, protocol, out })
     }
 }
 
@@ -94,9 +115,12 @@ impl<P: WebSocketProtocol> Pending<P> {
         let outcome = match answer {
             Ok(Negotiation::Later(answer)) => return self.wait(transport, answer),
             Ok(Negotiation::Refuse(refusal)) => Err(refused(refusal.into_response())),
-            Ok(Negotiation::Accept(accept)) => match self.opening.take() {
-                Some(opening) => opening.accept(transport, accept, &[]),
-                None => return,
+            Ok(Negotiation::Accept(accept)) => match self.opening.take().map(|it| it.accept(transport, accept, &[])) {
+                Some(Err((refused, place))) => {
+                    self.place = Some(place);
+                    Err(refused)
+                }
+                _ => Ok(()),
             },
             Err(failure) => {
                 log::error!("{}: negotiation failed: {failure}", transport.peer());
@@ -114,13 +138,14 @@ impl<P: WebSocketProtocol> Pending<P> {
 
     fn refuse(&mut self, transport: &Transport, (why, answer): &Refused) {
         log::debug!("{}: {}", transport.peer(), answer.status_code());
-        self.endpoint.failed(transport, *why);
+        self.endpoint.options.handshake_failed(transport.peer(), *why);
         let mut out = Vec::new();
         answer.encode(&mut out, false, false);
         transport.write(out);
-        if let Some(Opening { mut membership, .. }) = self.opening.take() {
-            membership.refused::<Self>(transport);
-            self.place = Some(membership);
+        let opening = self.opening.take();
+        self.place = self.place.take().or_else(|| Some(opening?.membership));
+        if let Some(place) = &mut self.place {
+            place.refused::<Self>(transport);
         }
         self.cancel();
         self.timer = Some(linger(transport));
@@ -160,8 +185,9 @@ impl<P: WebSocketProtocol> Protocol for Pending<P> {
 
     fn connection_lost(&mut self, transport: &Transport, _: &Failure) {
         self.cancel();
-        if self.opening.take().is_some() {
-            self.endpoint.failed(transport, HandshakeFailure::Lost);
+        // undecided, or accepted too late for the 101 to be sent
+        if self.place.is_none() {
+            self.endpoint.options.handshake_failed(transport.peer(), HandshakeFailure::Lost);
         }
     }
 }

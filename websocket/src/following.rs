@@ -6,8 +6,7 @@ use std::fmt;
 use ::http::StatusCode;
 use twistor_reactor::{Connector, ConnectorState, Failure, Protocol, WeakConnector};
 
-use crate::handshake::{ClientRequest, HandshakeError, RedirectError, RedirectPolicy};
-use crate::http::excerpt;
+use crate::handshake::{ClientRequest, HandshakeError, RedirectError, RedirectPolicy, shown};
 
 /// What a client factory knows of redirects: which of them are followed, and who is connecting, since a protocol that
 /// is redirected needs its connector.
@@ -110,7 +109,7 @@ pub struct RedirectRefused {
 
 impl fmt::Display for RedirectRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (status, location) = (self.status, excerpt(self.location.as_bytes()));
+        let (status, location) = (self.status, shown(&self.location));
         write!(f, "expected 101 Switching Protocols, but {status} to \"{location}\" came: {}", self.reason)
     }
 }

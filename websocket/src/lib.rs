@@ -6,6 +6,8 @@
 
 mod autobahn;
 mod backlog;
+mod backoff;
+mod channel;
 mod client;
 mod closed;
 mod closing;
@@ -50,6 +52,7 @@ pub use sending::{ControlTooLong, MessageUnfinished};
 pub use socket::{WebSocket, WebSocketState};
 
 // Servers and clients.
+pub use channel::HttpChannel;
 pub use client::{ClientError, ExtensionError, WebSocketClient, WebSocketClientFactory, connect_ws};
 pub use endpoint::{WebSocketClientEndpoint, WhenConnected};
 pub use following::RedirectRefused;
@@ -58,7 +61,7 @@ pub use options::{Options, Overflow};
 pub use resource::Resource;
 pub use server::{WebSocketResource, WebSocketServerFactory};
 pub use server_handle::ServerHandle;
-pub use site::{HttpChannel, Site, SiteOptions};
+pub use site::{Site, SiteOptions};
 
 // What is to be counted.
 pub use observer::{HandshakeFailure, Observer, Traffic};
@@ -68,7 +71,8 @@ pub use room::Room;
 pub use topics::{TooManyTopics, Topics};
 
 // Clients that come back.
-pub use reconnect::{ReconnectOptions, ReconnectingClientFactory, Reconnection, Retry};
+pub use backoff::ReconnectOptions;
+pub use reconnect::{ReconnectingClientFactory, Reconnection, Retry};
 pub use reconnecting::Reconnecting;
 
 // Dialects.

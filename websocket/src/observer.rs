@@ -138,7 +138,7 @@ pub enum HandshakeFailure {
     ShuttingDown,
     /// The application refused, with this status.
     Refused(StatusCode),
-    /// The server failed: a panic, an answer that cannot be sent.
+    /// The server failed: a panic, an answer that cannot be sent. Client: its factory built no protocol.
     Failed,
     /// No whole request, or no answer, in time.
     Timeout,

@@ -80,7 +80,7 @@ impl<P: WebSocketProtocol> WebSocketClient<P> {
             Ok(next) => next,
             Err(failure) => return transport.abort_with(failure),
         };
-        log::debug!("{}: redirected to {}", transport.peer(), excerpt(request.url().to_string().as_bytes()));
+        log::debug!("{}: redirected to {}", transport.peer(), excerpt(request.url().host_header().as_bytes()));
         self.cancel_deadline();
         let proxy = self.proxy.as_ref().map(|proxy| Rc::new(proxy.redirected(request.url())));
         let stays = proxy.is_some() || request.url().same_origin(self.request.url());
@@ -188,10 +188,7 @@ impl<P: WebSocketProtocol> Protocol for WebSocketClient<P> {
         if let Some(observed) = self.options.observer() {
             match self.course.connecting() {
                 Some(connector) => observed.tell(|observer| observer.connection_failed(&connector, reason)),
-                None => {
-                    let why = HandshakeFailure::of_client(&closed);
-                    observed.tell(|observer| observer.handshake_failed(transport.peer(), why));
-                }
+                None => self.options.handshake_failed(transport.peer(), HandshakeFailure::of_client(&closed)),
             }
         }
         if let Some(state) = self.around.take() {

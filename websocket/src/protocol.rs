@@ -169,7 +169,7 @@ impl Accept {
 /// use twistor_websocket::{Negotiation, Refusal};
 ///
 /// let stranger = Refusal::new(StatusCode::FORBIDDEN, "expected a token, but none came");
-/// let full = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "full").header("Retry-After", "30")?; // clients obey it
+/// let full = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "full").header("Retry-After", "30")?; // seconds
 /// let moved = Refusal::from(Response::redirect("/v2/chat")?); // browsers do not follow it
 /// let answer = Negotiation::from(stranger); // what `negotiate` returns
 /// # drop((full, moved, answer));

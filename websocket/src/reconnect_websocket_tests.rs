@@ -5,6 +5,7 @@ use twistor_reactor::for_protocol;
 
 use super::*;
 use crate::client::{WebSocketClientFactory, connect_ws};
+use crate::closed::close_code;
 use crate::handshake::RedirectPolicy;
 use crate::message::Frame;
 use crate::protocol::WebSocketProtocol;

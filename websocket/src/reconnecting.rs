@@ -6,10 +6,10 @@ use std::rc::Rc;
 
 use twistor_reactor::{Failure, Protocol, Transport};
 
+use crate::backoff::State;
 use crate::forwarding::forward_callbacks;
 use crate::http::Request;
 use crate::protocol::{Negotiation, WebSocketProtocol};
-use crate::reconnect::State;
 use crate::socket::WebSocket;
 
 /// What a [`ReconnectingClientFactory`](crate::ReconnectingClientFactory) builds around a protocol, be it a

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ::http::{HeaderValue, StatusCode, header};
 use twistor_reactor::{Address, Factory, Transport};
 
+use crate::channel::HttpChannel;
 use crate::connections::{Connections, RETRY_AFTER};
 use crate::deciding::{Opening, Pending, refused};
 use crate::handshake::{HostPolicy, OriginPolicy, check};
@@ -18,7 +19,7 @@ use crate::protocol::{Negotiation, WebSocketProtocol};
 use crate::resource::Resource;
 use crate::server_handle::ServerHandle;
 use crate::settings::Settings;
-use crate::site::{HttpChannel, Site, SiteOptions};
+use crate::site::{Site, SiteOptions};
 
 /// A request for a WebSocket, on its way from the HTTP front.
 pub(crate) struct Handshake<'a> {
@@ -91,6 +92,10 @@ impl WebSocketResource {
         ServerHandle::new(self.connections.clone())
     }
 
+    pub(crate) fn settings(&self) -> Rc<Settings> {
+        self.settings.clone()
+    }
+
     pub(crate) fn upgrade(&mut self, handshake: Handshake<'_>) -> Result<(), Response> {
         self.upgrader.upgrade(handshake)
     }
@@ -128,14 +133,6 @@ pub(crate) struct Endpoint {
     connections: Rc<Connections>,
 }
 
-impl Endpoint {
-    pub(crate) fn failed(&self, transport: &Transport, why: HandshakeFailure) {
-        if let Some(observed) = self.options.observer() {
-            observed.tell(|observer| observer.handshake_failed(transport.peer(), why));
-        }
-    }
-}
-
 impl<F: Factory<Protocol: WebSocketProtocol>> Server<F> {
     fn try_upgrade(&self, handshake: Handshake<'_>) -> Result<(), Refused> {
         let Handshake { transport, request, early, left } = handshake;
@@ -156,7 +153,7 @@ impl<F: Factory<Protocol: WebSocketProtocol>> Server<F> {
         let negotiation = protocol.negotiate(request);
         let opening = Opening { protocol, upgrade, membership, endpoint: self.endpoint.clone() };
         match negotiation {
-            Negotiation::Accept(accept) => opening.accept(transport, accept, early),
+            Negotiation::Accept(accept) => opening.accept(transport, accept, early).map_err(|(refused, _)| refused),
             Negotiation::Refuse(refusal) => Err(refused(refusal.into_response())),
             Negotiation::Later(answer) => {
                 opening.membership.undecided::<Pending<F::Protocol>>(transport);
@@ -177,7 +174,7 @@ impl<F: Factory<Protocol: WebSocketProtocol>> Upgrader for Server<F> {
     fn upgrade(&self, handshake: Handshake<'_>) -> Result<(), Response> {
         let transport = handshake.transport;
         self.try_upgrade(handshake).map_err(|(why, answer)| {
-            self.endpoint.failed(transport, why);
+            self.endpoint.options.handshake_failed(transport.peer(), why);
             answer
         })
     }

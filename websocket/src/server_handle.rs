@@ -1,6 +1,5 @@
 //! `ServerHandle`: all connections of a server at once.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -111,23 +110,18 @@ impl ServerHandle {
                 reactor.call_later(delay, close);
             }
         }
-        let late = Rc::new(RefCell::new(Vec::new()));
-        let (cut_off, left) = (late.clone(), connections.clone());
+        let left = connections.clone();
         let timer = reactor.call_later(deadline, move || {
-            let sockets = left.sockets();
-            sockets.iter().for_each(WebSocket::abort);
+            left.sockets().iter().for_each(WebSocket::cut_off);
             left.visitors().iter().for_each(Visitor::cut_off);
-            cut_off.borrow_mut().extend(sockets);
         });
-        let on_empty = move || {
+        let on_empty = move |late: Vec<WebSocket>| {
             let _ = timer.cancel();
-            let mut late = late.take();
-            late.extend(sockets.into_iter().filter(WebSocket::has_timed_out));
             log::info!("shut down: {} WebSockets were cut off", late.len());
             resolver.resolve(late);
         };
         if connections.is_empty() {
-            on_empty();
+            on_empty(Vec::new());
         } else {
             connections.on_empty.borrow_mut().push(Box::new(on_empty));
         }

@@ -5,9 +5,9 @@ use std::fmt;
 use std::ops::Deref;
 use std::rc::Rc;
 
-use twistor_reactor::Transport;
+use twistor_reactor::{Address, Transport};
 
-use crate::observer::{Observed, Observer, Traffic};
+use crate::observer::{HandshakeFailure, Observed, Observer, Traffic};
 use crate::options::Options;
 use crate::sansio::Role;
 use crate::sansio::deflate::Agreed;
@@ -50,6 +50,12 @@ impl Settings {
     #[inline]
     pub(crate) fn observer(&self) -> Option<&Observed> {
         self.observed.get()
+    }
+
+    pub(crate) fn handshake_failed(&self, peer: &Address, why: HandshakeFailure) {
+        if let Some(observed) = self.observer() {
+            observed.tell(|observer| observer.handshake_failed(peer, why));
+        }
     }
 
     /// Adds to the traffic of this turn, if anybody counts it. A handle may do this: the observer hears of it from the

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use twistor_reactor::testing::MemoryReactor;
-use twistor_reactor::{ConnectError, ConnectionLost, for_protocol};
+use twistor_reactor::{ConnectError, ConnectionLost, Phase, Reactor, SystemEvent, for_protocol};
 
 use crate::common::{Event, Hook, Log, Recording, dial, play, real_reactor, recorder, run, scripted, silent};
 
@@ -78,7 +78,7 @@ fn run_inside_run_is_refused() {
     assert_eq!(log.entries(), ["The reactor is already running."]);
 }
 
-/// P008, P010: Twisted's reactor cannot run again.
+/// P008, P010: Twisted's reactor cannot run again. P068: the end of `run` closes the ports.
 #[test]
 fn a_stopped_reactor_runs_again() {
     let reactor = real_reactor();
@@ -199,36 +199,57 @@ fn reconnecting_while_the_reactor_stops_comes_to_an_end() {
     assert!(reactor.connecting().is_empty(), "an attempt outlived the reactor's run");
 }
 
-/// P282, T53
+/// P006: the handlers are there before the triggers before startup. P073, P282: the log lines. T53
 #[test]
 fn sigterm_ends_run_in_good_order() {
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "lifecycle::child_waits_for_sigterm", "--ignored", "--nocapture"])
-        .env("TWISTOR_TEST_CHILD", "1")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}");
-    assert!(text.contains("run returned"), "{text}");
+    for moment in ["running", "before startup"] {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "lifecycle::child_waits_for_sigterm", "--ignored", "--nocapture"])
+            .env("TWISTOR_TEST_CHILD", moment)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{moment}: {text}");
+        let number = text.lines().find_map(|line| line.split("starting on 127.0.0.1:").nth(1));
+        let closed = format!("(TCP Port {} Closed)", number.expect("the port says where it starts"));
+        for line in ["Received SIGTERM, shutting down.", &closed, "main loop terminated", "run returned"] {
+            assert!(text.contains(line), "{moment}: no {line:?} in {text}");
+        }
+    }
 }
 
 #[test]
 #[ignore = "a child process of sigterm_ends_run_in_good_order"]
 fn child_waits_for_sigterm() {
-    if std::env::var_os("TWISTOR_TEST_CHILD").is_none() {
-        return;
+    struct Printing;
+    impl log::Log for Printing {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            println!("{}", record.args());
+        }
+        fn flush(&self) {}
     }
+    fn terminate(_: &Reactor) {
+        let kill = Command::new("kill").args(["-TERM", &std::process::id().to_string()]).status();
+        assert!(kill.is_ok_and(|status| status.success()));
+    }
+    let Some(moment) = std::env::var_os("TWISTOR_TEST_CHILD") else { return };
+    log::set_logger(&Printing).expect("the only logger");
+    log::set_max_level(log::LevelFilter::Debug);
     let reactor = real_reactor();
     reactor.set_signal_handlers(true);
     let log = Log::default();
     let port = reactor.listen_tcp("127.0.0.1:0", Recording::new(&log).building(|_| Some(silent())));
     assert!(port.is_ok());
-    reactor.call_when_running(|_| {
-        let kill = Command::new("kill").args(["-TERM", &std::process::id().to_string()]).status();
-        assert!(kill.is_ok_and(|status| status.success()));
-    });
+    if moment == "running" {
+        reactor.call_when_running(terminate);
+    } else {
+        reactor.add_system_event_trigger(Phase::Before, SystemEvent::Startup, terminate);
+    }
     run(&reactor);
     assert_eq!(log.count("stop factory"), 1);
     println!("run returned");

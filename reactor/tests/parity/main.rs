@@ -1,8 +1,9 @@
 //! What a port from Twisted may rely on, promise by promise, through the crate's public API.
 //!
-//! `// P112` names an item of the parity list in docs/from-twisted.md, `// T46` a case of the list of threats. Most tests
-//! run in memory and virtual time; those that need the kernel use loopback sockets, whose peers are plain `std::net` in
-//! threads, and give up after seconds instead of hanging.
+//! `// P112` names an item of the parity list in docs/from-twisted.md. `// T46` numbers an attack or a fault, the same in
+//! all crates; which it is, says the name of its test or the comment there. Most tests run in memory and virtual time;
+//! those that need the kernel use loopback sockets, whose peers are plain `std::net` in threads, and give up after
+//! seconds instead of hanging.
 
 mod carried;
 mod closing;

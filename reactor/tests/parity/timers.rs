@@ -1,11 +1,11 @@
 //! Delayed calls.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use twistor_reactor::testing::{Clock, MemoryReactor};
-use twistor_reactor::{AlreadyCalled, AlreadyCancelled, DelayedCall, Failure, for_protocol};
+use twistor_reactor::{AlreadyCalled, AlreadyCancelled, DelayedCall, Failure, Reactor, for_protocol};
 
 use crate::common::{Log, echo, real_reactor, run};
 
@@ -163,7 +163,7 @@ fn a_panic_in_a_timer_harms_no_other() {
 /// T54
 #[test]
 fn a_timer_that_rearms_itself_with_zero_does_not_starve_io() {
-    fn rearm(reactor: &twistor_reactor::Reactor, left: u32) {
+    fn rearm(reactor: &Reactor, left: u32) {
         let again = reactor.clone();
         if left > 0 {
             reactor.call_later(Duration::ZERO, move || rearm(&again, left - 1));
@@ -207,6 +207,32 @@ fn a_hundred_thousand_timers_run_in_order() {
     assert_eq!(clock.pending_calls(), 75_000);
     clock.advance(2 * SECOND);
     assert_eq!(ran.get(), 75_000);
+}
+
+/// T57: a call that takes long. Nothing but its effect tells of it.
+#[test]
+fn after_a_call_that_takes_long_the_others_come_late_and_once() {
+    const PERIOD: Duration = Duration::from_millis(5);
+    fn tick(reactor: &Reactor, ticks: &Rc<RefCell<Vec<Instant>>>) {
+        ticks.borrow_mut().push(reactor.now());
+        if ticks.borrow().len() == 4 {
+            return reactor.stop();
+        }
+        let (again, ticks) = (reactor.clone(), ticks.clone());
+        reactor.call_later(PERIOD, move || tick(&again, &ticks));
+    }
+    let (reactor, log) = (real_reactor(), Log::default());
+    let ticks = Rc::default();
+    reactor.call_later(Duration::ZERO, || std::thread::sleep(10 * PERIOD));
+    for number in 1..=3 {
+        let log = log.clone();
+        reactor.call_later(number * PERIOD, move || log.add(number));
+    }
+    tick(&reactor, &ticks);
+    run(&reactor);
+    let waits: Vec<Duration> = ticks.borrow().windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(waits[0] >= 10 * PERIOD && waits.iter().all(|wait| *wait >= PERIOD), "{waits:?}");
+    assert_eq!(log.entries(), ["1", "2", "3"]);
 }
 
 /// P044

@@ -7,6 +7,8 @@ use ::http::{HeaderMap, StatusCode, Version, header};
 
 use crate::http::{HeadError, HeadLimits, ResponseHead, excerpt, has_token};
 
+use super::shown;
+
 /// What of a refusal's body is kept: enough for the page or the JSON that says why.
 const MAX_BODY: usize = 16 * 1024;
 
@@ -15,7 +17,8 @@ const MAX_CHUNK_LINE: usize = 256;
 
 /// Why a client's handshake failed: what was expected and what came.
 ///
-/// Texts of the server are escaped and cut to 100 characters, here and in `Display`; [`Rejection`] has them whole.
+/// Texts of the server are escaped and cut to 100 characters, here and in `Display`, which leaves out the credentials and
+/// the query of a location, too; [`Rejection`] has them whole.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum HandshakeError {
@@ -132,7 +135,7 @@ impl fmt::Display for HandshakeError {
             Self::WrongVersion { got } => write!(f, "expected an upgrade in HTTP/1.1, but it came in {got:?}"),
             Self::Status(rejection) => write!(f, "expected 101 Switching Protocols, but {rejection} came"),
             Self::Redirect { status, location } => {
-                write!(f, "expected 101 Switching Protocols, but {status} to \"{}\" came", excerpt(location.as_bytes()))
+                write!(f, "expected 101 Switching Protocols, but {status} to \"{}\" came", shown(location))
             }
             Self::MissingUpgrade { got } => {
                 write!(f, "expected \"websocket\" in the Upgrade header, but {} came", quoted(got))
@@ -179,11 +182,11 @@ impl Rejection {
     /// A refusal by its head and the bytes behind it.
     pub(super) fn new(head: ResponseHead, rest: &[u8]) -> Box<Self> {
         let ResponseHead { status, headers, .. } = head;
-        let number = |name| headers.get(name)?.to_str().ok()?.parse::<u32>().ok();
+        let number = |name| digits(headers.get(name)?.as_bytes());
         // RFC 9110, 10.2.3: a number of seconds or a date
         let date = |name| httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok();
         let until = || date(header::RETRY_AFTER)?.duration_since(date(header::DATE)?).ok();
-        let retry_after = number(header::RETRY_AFTER).map(|seconds| Duration::from_secs(seconds.into())).or_else(until);
+        let retry_after = number(header::RETRY_AFTER).map(Duration::from_secs).or_else(until);
         // RFC 9112, 6.3: these have no body, chunks go before a length, and without either it lasts until the end
         let has_none = status.is_informational() || matches!(status.as_u16(), 204 | 304);
         let chunked = !has_none && has_token(&headers, header::TRANSFER_ENCODING, "chunked");
@@ -210,16 +213,25 @@ impl Rejection {
             let end = rest.iter().position(|&byte| byte == b'\n');
             let (part, rest) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
             line.extend_from_slice(part);
-            if end.is_none() && line.len() <= MAX_CHUNK_LINE {
-                return false;
-            }
             bytes = rest;
-            match chunk_size(&std::mem::take(line)) {
-                Some(size) => self.missing = size,
+            match chunk_size(line) {
+                _ if line.len() > MAX_CHUNK_LINE => self.chunk_line = None,
+                _ if end.is_none() => return false,
+                Some(size) => {
+                    self.missing = size;
+                    line.clear();
+                }
                 None => self.chunk_line = None,
             }
         }
     }
+}
+
+/// A number in a header field, which has no signs; one too large is as large as it gets.
+fn digits(value: &[u8]) -> Option<u64> {
+    let number = |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add((digit - b'0').into());
+    let all = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    all.then(|| value.iter().fold(0, number))
 }
 
 /// By the line before a chunk (RFC 9112, 7.1); 0 for the empty one behind the chunk before. `None` is the end: the last

@@ -19,6 +19,7 @@ pub use host::HostPolicy;
 pub use origin::{InvalidOrigin, Origin, OriginPolicy};
 pub use proxy::ProxyConnect;
 pub use reader::ResponseReader;
+pub(crate) use redirect::shown;
 pub use redirect::{Redirect, RedirectError, RedirectPolicy, redirect_target};
 pub use server::{Upgrade, check, is_upgrade, not_an_upgrade, response};
 pub use tokens::tokens_match;

@@ -129,9 +129,16 @@ pub enum RedirectError {
     Url(UrlError),
 }
 
+/// A location as errors show it, which may be logged: without what might be a secret, credentials and the query.
+pub(crate) fn shown(location: &str) -> String {
+    let (place, query) = location.split_at(location.find(['?', '#']).unwrap_or(location.len()));
+    let place = place.rsplit_once('@').map_or_else(|| place.into(), |(_, rest)| format!("..@{rest}"));
+    let query = query.get(..1).map(|mark| format!("{mark}..")).unwrap_or_default();
+    excerpt(format!("{place}{query}").as_bytes())
+}
+
 impl fmt::Display for RedirectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |to: &String| excerpt(to.as_bytes());
         match self {
             Self::TooMany { max } => write!(f, "redirected, but at most {max} redirects are followed"),
             Self::Downgrade { to } => write!(f, "redirected from wss to {}", shown(to)),

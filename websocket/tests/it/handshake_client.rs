@@ -387,3 +387,22 @@ fn user_and_password_of_the_url_become_basic_authentication() {
     assert_eq!(request.header("Host"), Some("server.example:81"));
     assert_eq!(request.header("Authorization"), Some("Basic dXNlcjpzZWNyZXQ="));
 }
+
+#[test]
+fn a_refusals_body_does_not_depend_on_the_cut() {
+    let extension = "y".repeat(300);
+    let answer = format!("HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n5;x={extension}\r\nhello\r\n0\r\n\r\n");
+    let body = |drip: bool| {
+        let client = Client::new();
+        if drip {
+            client.server.drip(&answer);
+        } else {
+            client.server.send(&answer);
+        }
+        let reason = client.log.last_reason();
+        let closed = reason.value::<WebSocketClosed>().unwrap();
+        let Some(HandshakeError::Status(rejection)) = closed.cause.value() else { panic!("{}", closed.cause) };
+        String::from_utf8(rejection.body.clone()).unwrap()
+    };
+    assert_eq!(body(true), body(false));
+}

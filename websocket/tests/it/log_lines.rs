@@ -1,11 +1,16 @@
 //! What the library logs of one connection, line by line: each turn of its life, the peer's address, and no payload.
 //! How many lines a peer can cause, and of which text, is in `logs.rs`.
 
+use std::rc::Rc;
+
 use http::StatusCode;
 use log::Level;
 use twistor_reactor::testing::MemoryReactor;
 use twistor_reactor::{ConnectionRefusedError, Failure};
-use twistor_websocket::{Accept, Options, Overflow, Refusal, Resource, WebSocketClientFactory, connect_ws};
+use twistor_websocket::handshake::RedirectPolicy;
+use twistor_websocket::{
+    Accept, Options, Overflow, ReconnectingClientFactory, Refusal, Resource, WebSocketClientFactory, connect_ws,
+};
 
 use crate::logs::logged;
 use crate::negotiation::later;
@@ -218,4 +223,22 @@ fn a_client_that_nobody_listens_to() {
     let life = || reactor.refuse(&connector, Failure::new(ConnectionRefusedError::new()));
     let failed = "connection failed: Connection was refused by other side.";
     assert_lines("Connector(server.example:8000, Connecting)", life, &[failed]);
+}
+
+// T71
+#[test]
+fn log_lines_do_not_repeat_credentials_in_a_location() {
+    for policy in [RedirectPolicy::default(), RedirectPolicy::follow_up_to(1, false)] {
+        let lines = logged(|| {
+            let factory = ReconnectingClientFactory::new(Recorders(Recorder::new(&Log::default())));
+            let factory = WebSocketClientFactory::new("ws://server.example/chat?token=s3cret", factory).unwrap();
+            let reactor = Rc::new(MemoryReactor::new());
+            let connector = connect_ws(&reactor, factory.follow_redirects(policy));
+            reactor.settle();
+            let server = Peer::server(&reactor, reactor.accept(&connector));
+            server.send("HTTP/1.1 301 Moved\r\nLocation: http://me:pw@server.example/chat/?token=s3cret\r\n\r\n");
+        });
+        let bad: Vec<_> = lines.iter().filter(|(_, line)| line.contains("s3cret") || line.contains("me:pw")).collect();
+        assert!(bad.is_empty(), "{bad:#?}");
+    }
 }

@@ -6,8 +6,11 @@
 //!
 //! * T19, the PROXY protocol, is not spoken by this crate: that it is refused and not believed is in `request_head.rs`;
 //! * T5, how often a head is parsed, is counted in `src/http/head_tests.rs`;
-//! * T44 to T61, T64 to T67, T69 and T70 are the reactor's (`reactor/tests/parity`);
-//!   T46, T47, T49, T50 and T55 are here as far as frames are concerned.
+//! * T44, T45, T51, T52, T54, T57 to T59, T64 and T70 are the reactor's (`reactor/tests/parity`); T46, T47, T49, T50,
+//!   T55, T56, T60 and T69 are there, too, and here as far as WebSocket connections are concerned;
+//! * T48, T53 and T66 need processes and sockets (the workspace's own `tests/it`), T66 is in `src/http`, too;
+//! * T61, clients that come back all at once, is in `src/reconnect_tests.rs`;
+//! * T65 and T67 are about TLS, which is not spoken.
 
 mod support;
 
@@ -35,6 +38,7 @@ mod pieces;
 mod prepared;
 mod producers;
 mod proxy;
+mod reconnecting;
 mod redirects;
 mod request_head;
 mod sending;

@@ -5,15 +5,19 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::StatusCode;
+use twistor_reactor::testing::MemoryReactor;
 use twistor_reactor::{Address, BufferLimits, Connector, Failure, UserError};
 use twistor_websocket::handshake::{HostPolicy, OriginPolicy};
 use twistor_websocket::{
-    Accept, HandshakeFailure, LimitExceeded, Observer, Options, Overflow, Refusal, Traffic, WebSocket,
-    WebSocketClientFactory, WebSocketClosed,
+    Accept, HandshakeFailure, LimitExceeded, Observer, Options, Overflow, Refusal, Resource, Site, Traffic, WebSocket,
+    WebSocketClientFactory, WebSocketClosed, WebSocketResource,
 };
 
 use crate::negotiation::later_with;
-use crate::support::{Client, Event, Recorder, Server, close, continuation, frame, get, text, upgrade, without};
+use crate::support::{
+    Client, Event, Log, Pages, Peer, Recorder, Recorders, Server, close, continuation, frame, get, text, upgrade,
+    without,
+};
 
 mod clients;
 
@@ -296,4 +300,47 @@ fn clients_are_told_of_too() {
     let proxy = Client::custom(Options::default(), |mould| mould, through);
     proxy.server.send("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(notes.take(), ["Rejected(Some(407))"]);
+}
+
+fn panicking(notes: &Notes) -> WebSocketResource {
+    let recorder = Recorder::new(&Log::default()).deciding(|_| panic!("a panic of the test's"));
+    WebSocketResource::new(Recorders(recorder)).observer(notes.clone())
+}
+
+#[test]
+fn a_panic_is_told_to_the_resources_observer() {
+    let notes = Notes::default();
+    let peer = Pages::new(Resource::new().websocket(panicking(&notes))).connect();
+    peer.send(upgrade("/", &[]));
+    assert_eq!(peer.http().status(), 500);
+    assert_eq!(notes.take(), ["Failed"]);
+}
+
+#[test]
+fn a_panic_is_told_on_a_connection_that_has_been_served_a_page() {
+    let notes = Notes::default();
+    let mut root = Resource::new();
+    root.put_child("ws", Resource::new().websocket(panicking(&notes)));
+    let reactor = Rc::new(MemoryReactor::new());
+    let port = reactor.listen_tcp(80, Site::new(root).observer(notes.clone())).unwrap();
+    let peer = Peer::client(&reactor, reactor.connect_to(&port));
+    peer.send(get("/page"));
+    assert_eq!(peer.http().status(), 404);
+    peer.send(upgrade("/ws", &[]));
+    assert_eq!(peer.http().status(), 500);
+    assert_eq!(notes.take(), ["Failed"]);
+}
+
+#[test]
+fn an_acceptance_that_meets_the_end_of_the_connection_is_told() {
+    let notes = Notes::default();
+    let (server, promises) = later_with(Options::default(), |factory| factory.observer(notes.clone()));
+    let peer = server.connect();
+    peer.send(upgrade("/", &[]));
+    peer.send("more"); // not read before it is decided, nor is the end behind it
+    promises.next().resolve(Accept::default().into());
+    peer.close();
+    server.reactor.settle();
+    server.wait(60.0);
+    assert_eq!((notes.take(), server.handle.connection_count()), (vec!["Lost".to_owned()], 0));
 }

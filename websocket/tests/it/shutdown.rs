@@ -183,3 +183,24 @@ fn many_with_full_queues_who_take_nothing_are_cut_off_at_the_deadline() {
     assert_eq!((server.log.count("lost"), server.handle.connection_count()), (100, 0));
     assert!(peers.iter().all(|peer| peer.saw_reset()));
 }
+
+#[test]
+fn who_is_cut_off_is_reported_once() {
+    let server = Server::with(Options { ping_interval: None, ..Options::default() }, |mould| mould);
+    let _peer = server.open();
+    let outcome = shut_down(&server, 5, 0); // as close_handshake_timeout by default
+    server.wait(6.0);
+    assert_eq!(stragglers(&outcome).map(|late| late.len()), Some(1));
+}
+
+#[test]
+fn who_is_cut_off_by_a_second_shutdown_is_reported_by_the_first_too() {
+    let options = Options { ping_interval: None, close_handshake_timeout: None, ..Options::default() };
+    let server = Server::with(options, |mould| mould);
+    let _peer = server.open();
+    let patient = shut_down(&server, 30, 0);
+    let hasty = shut_down(&server, 1, 0);
+    server.wait(2.0);
+    let socket = Some(vec![server.log.socket(0)]);
+    assert_eq!((stragglers(&patient), stragglers(&hasty)), (socket.clone(), socket));
+}

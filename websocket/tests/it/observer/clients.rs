@@ -11,7 +11,7 @@ use twistor_reactor::{
 use twistor_websocket::handshake::RedirectPolicy;
 use twistor_websocket::{
     HandshakeFailure, Observer, ReconnectingClientFactory, Reconnection, WebSocket, WebSocketClientFactory,
-    WebSocketClosed, WebSocketProtocol,
+    WebSocketClosed, WebSocketProtocol, connect_ws,
 };
 
 use super::Notes;
@@ -298,4 +298,26 @@ fn one_outcome_each(hook: &'static str, act: Act, first: usize, around: bool) {
     let failed = count(&["no ", "Rejected", "Timeout", "Lost"]);
     assert_eq!(count(&["opened"]) + failed, count(&["failed", "lost"]), "{told:?}");
     assert_eq!(count(&["opened"]), count(&["closed"]), "{told:?}");
+}
+
+struct NoProtocol;
+
+impl Factory for NoProtocol {
+    type Protocol = Recorder;
+    fn build_protocol(&mut self, _: &Address) -> Option<Recorder> {
+        None
+    }
+}
+
+impl ClientFactory for NoProtocol {}
+
+#[test]
+fn a_client_whose_factory_builds_nothing_has_an_outcome() {
+    let notes = Notes::default();
+    let reactor = Rc::new(MemoryReactor::new());
+    let factory = WebSocketClientFactory::new("ws://server.example/", NoProtocol).unwrap().observer(notes.clone());
+    let connector = connect_ws(&reactor, factory);
+    reactor.settle();
+    let _server = reactor.accept(&connector);
+    assert_eq!(notes.take(), ["Failed"]);
 }

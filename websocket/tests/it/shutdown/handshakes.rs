@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use twistor_reactor::Reactor;
 use twistor_reactor::testing::MemoryReactor;
+use twistor_reactor::{Failure, Reactor, UserError};
 use twistor_websocket::http::Response;
 use twistor_websocket::{
     Accept, Negotiation, Options, Resource, ServerHandle, Site, WebSocketResource, WebSocketServerFactory,
@@ -252,4 +252,25 @@ fn a_decision_that_meets_the_shutdown_changes_nothing() {
     peer.close();
     server.reactor.settle();
     assert_eq!(stragglers(&outcome), Some(vec![]));
+}
+
+#[test]
+fn a_failed_acceptance_is_waited_for_as_a_failed_decision_is() {
+    for accept in [false, true] {
+        let (server, promises) = later(Options::default());
+        let peer = server.connect();
+        peer.send(upgrade("/", &[]));
+        if accept {
+            promises.next().resolve(Accept::protocol("never offered").into());
+        } else {
+            promises.next().fail(Failure::new(UserError::new()));
+        }
+        server.reactor.settle();
+        assert_eq!(peer.http().status(), 500);
+        let outcome = shut_down(&server, 10, 0);
+        assert_eq!(stragglers(&outcome), None, "accept: {accept}: the peer may not have read why");
+        peer.close();
+        server.reactor.settle();
+        assert_eq!(stragglers(&outcome), Some(vec![]));
+    }
 }
