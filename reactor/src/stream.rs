@@ -10,6 +10,13 @@ use crate::address::Address;
 use crate::conn::Readiness;
 use crate::failure::Failure;
 
+/// A peer that is gone is an error, not a SIGPIPE: std's own `write` says so, its `write_vectored` does not. Apple has an
+/// option of the socket for it, which std sets.
+#[cfg(not(target_vendor = "apple"))]
+const NO_SIGNAL: libc::c_int = libc::MSG_NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const NO_SIGNAL: libc::c_int = 0;
+
 /// A non-blocking byte stream. `WouldBlock` means that an event will come when it is worth another try.
 pub(crate) trait Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
@@ -57,7 +64,7 @@ impl Stream for TcpStream {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        Write::write_vectored(self, slices)
+        self.try_io(|| SockRef::from(&*self).send_vectored_with_flags(slices, NO_SIGNAL))
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
