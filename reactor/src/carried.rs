@@ -75,12 +75,12 @@ impl Carried {
         let stream = Box::new(CarriedStream { incoming: incoming.clone(), carrier, abortive: false });
         let transport = Conn::open(core, peer, ProtocolSlot::new(Box::new(protocol)), None);
         let token = core.add(Source::Connection(transport.clone()), None, both())?;
-        transport.conn().token.set(token);
+        transport.attach(token, stream);
         // there is always more to be read until it says that there is not
         transport.conn().end_in_sight.set(true);
         transport.conn().much.set(0);
         let this = transport.clone();
-        core.call_soon(Box::new(move |reactor| this.start(&reactor.core, token, stream)));
+        core.call_soon(Box::new(move |reactor| this.made(&reactor.core)));
         Ok(Self { transport, incoming })
     }
 
@@ -92,7 +92,7 @@ impl Carried {
     /// Hands the carried protocol a record, from the reactor's queue: in one piece, if it is not longer than a read
     /// (256 KiB). How much waits is for the carrier to look at: see [`waiting`](Self::waiting).
     pub fn received(&self, record: &[u8]) {
-        if record.is_empty() || self.transport.conn().is_over() {
+        if record.is_empty() || !self.transport.is_connected() {
             return;
         }
         let mut incoming = self.incoming.borrow_mut();
@@ -114,9 +114,13 @@ impl Carried {
         self.transport.flush();
     }
 
-    /// The carrier's connection is over: once what was received has been read, the carried one is, for this reason.
+    /// The carrier's connection is over: once what was received has been read, the carried one is, for this reason. One
+    /// that closes reads no more, and is over.
     pub fn end(&self, reason: Failure) {
         self.incoming.borrow_mut().ended.get_or_insert(reason);
+        if self.transport.disconnecting() {
+            return self.transport.enqueue(Delivery::Close);
+        }
         self.wake();
     }
 

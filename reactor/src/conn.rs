@@ -248,8 +248,16 @@ impl Conn {
 impl Transport {
     /// The connection is there: `connection_made`, and what that wrote is sent.
     pub(crate) fn start(&self, core: &Rc<Core>, token: Token, stream: Box<dyn Stream>) {
+        self.attach(token, stream);
+        self.made(core);
+    }
+
+    pub(crate) fn attach(&self, token: Token, stream: Box<dyn Stream>) {
         self.conn().token.set(token);
         *self.conn().stream.borrow_mut() = Some(stream);
+    }
+
+    pub(crate) fn made(&self, core: &Rc<Core>) {
         self.callback(core, super::protocol::Protocol::connection_made);
     }
 
@@ -302,8 +310,10 @@ impl Transport {
             Delivery::Close => self.close_if_flushed(core),
             Delivery::ShutWrite => self.shut_write_if_flushed(core),
             Delivery::StopProducer => conn.producer.stop(),
-            Delivery::Pull if conn.is_over() => {}
-            Delivery::Pull => self.heed(conn.producer.pull()),
+            Delivery::Pull => {
+                let room = !conn.is_over() && conn.out.borrow().is_empty();
+                self.heed(conn.producer.pull(room));
+            }
             Delivery::OutputHigh => {
                 if conn.output_high.get() && !conn.is_over() {
                     self.heed(conn.producer.pause());
@@ -312,8 +322,11 @@ impl Transport {
             }
             Delivery::OutputDrained => {
                 if !conn.output_high.get() && !conn.is_over() {
-                    self.heed(conn.producer.resume());
                     self.callback(core, super::protocol::Protocol::output_drained);
+                    // a protocol that asks for it again has more that is to go first
+                    if !conn.output_high.get() && !conn.drain_awaited.get() && !conn.is_over() {
+                        self.heed(conn.producer.resume());
+                    }
                 }
             }
         }

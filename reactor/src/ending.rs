@@ -19,11 +19,16 @@ impl Transport {
         }
         if conn.producer.holds_open() {
             // it is asked for the rest, and the connection closes once it unregisters
-            return self.heed(conn.producer.resume_or_pull());
+            self.ask_producer();
+            return self.heed(conn.producer.resume());
         }
         self.flush();
         if !conn.out.borrow().is_empty() {
-            return self.watch_close(core);
+            let gone = conn.stream.borrow_mut().as_mut().and_then(|stream| stream.reason());
+            return match gone {
+                Some(reason) => self.finish(core, &reason),
+                None => self.watch_close(core),
+            };
         }
         let done = match conn.write_half.get() {
             WriteHalf::Shut => ConnectionDone::with_detail("Connection done"),

@@ -82,9 +82,16 @@ impl Transport {
         if conn.phase.get() == Phase::Disconnecting {
             self.enqueue(Delivery::Close);
         } else if conn.producer.is_pull() {
-            self.enqueue(Delivery::Pull);
+            self.ask_producer();
         } else if conn.write_half.get() == WriteHalf::Ending {
             self.enqueue(Delivery::ShutWrite);
+        }
+    }
+
+    /// A pull producer is asked once each time the output is empty.
+    pub(crate) fn ask_producer(&self) {
+        if self.conn().producer.ask() {
+            self.enqueue(Delivery::Pull);
         }
     }
 

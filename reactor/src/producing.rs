@@ -17,6 +17,8 @@ pub(crate) struct ProducerSlot {
     producer: Cell<Option<Box<Registered>>>,
     streaming: Cell<Option<Streaming>>,
     paused: Cell<bool>,
+    /// A pull is on its way.
+    due: Cell<bool>,
 }
 
 impl ProducerSlot {
@@ -56,13 +58,15 @@ impl ProducerSlot {
         if self.paused.replace(false) { self.call(Producer::resume_producing) } else { Ok(()) }
     }
 
-    pub(crate) fn pull(&self) -> Result<(), Failure> {
-        if self.is_pull() { self.call(Producer::resume_producing) } else { Ok(()) }
+    /// Whether a pull is to be sent on its way: to a pull producer, and one at a time.
+    pub(crate) fn ask(&self) -> bool {
+        self.is_pull() && !self.due.replace(true)
     }
 
-    pub(crate) fn resume_or_pull(&self) -> Result<(), Failure> {
-        self.resume()?;
-        self.pull()
+    /// The pull that was on its way; the producer is called if there is `room`.
+    pub(crate) fn pull(&self, room: bool) -> Result<(), Failure> {
+        self.due.set(false);
+        if room && self.is_pull() { self.call(Producer::resume_producing) } else { Ok(()) }
     }
 
     /// The consumer is gone: the last call.

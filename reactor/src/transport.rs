@@ -205,7 +205,7 @@ impl Transport {
         if self.0.is_over() {
             self.enqueue(Delivery::StopProducer);
         } else if streaming == Streaming::Pull {
-            self.enqueue(Delivery::Pull);
+            self.ask_producer();
         } else if self.0.output_high.get() {
             self.enqueue(Delivery::OutputHigh);
         }

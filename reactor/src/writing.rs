@@ -81,6 +81,9 @@ impl Transport {
     ) {
         let conn = self.conn();
         let header = &header[..used];
+        if self.keeps_records() {
+            return self.write_sequence(&[header, payload]);
+        }
         let sent = self.send_directly(header, payload);
         let header_left = &header[sent.min(used)..];
         let payload_sent = sent.saturating_sub(used);

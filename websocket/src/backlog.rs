@@ -169,10 +169,13 @@ impl Backlog {
         (dropped, true)
     }
 
-    /// Drops everything; how many messages that was, one in pieces not counted.
+    /// Drops everything; how many messages that was, each in pieces by its last one.
     pub(crate) fn clear(&mut self) -> u64 {
         let all = std::mem::take(self);
-        let entries = all.queue.iter().flat_map(|queue| &queue.entries);
-        entries.filter(|(_, message)| !matches!(message, Waiting::Frame { .. })).count() as u64
+        let ends = |(_, message): &&(Option<u64>, Waiting)| match message {
+            Waiting::Frame { fin, opcode, .. } => *fin && !opcode.is_control(),
+            _ => true,
+        };
+        all.queue.iter().flat_map(|queue| &queue.entries).filter(ends).count() as u64
     }
 }

@@ -148,12 +148,18 @@ impl WebSocket {
     }
 
     /// Whether a message cannot be handed to the transport now.
-    fn must_wait(&self) -> bool {
+    pub(crate) fn must_wait(&self) -> bool {
         self.catch_up();
         let socket = self.socket();
         socket.transport.buffered() > socket.high
             || !socket.backlog.borrow().is_empty()
             || socket.unfinished.get().is_some()
+    }
+
+    /// Has the protocol told when what waits has drained, whether or not it was told that it was much.
+    pub(crate) fn notify_drained(&self) {
+        self.socket().drain_awaited.set(true);
+        self.socket().transport.notify_drained();
     }
 
     fn wait(&self, key: Option<u64>, length: usize, waiting: impl FnOnce() -> Waiting) {

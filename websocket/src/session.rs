@@ -26,9 +26,7 @@ pub(crate) struct Session<P> {
     inner: P,
     socket: WebSocket,
     receiver: Receiver,
-    control: ControlRate,
-    /// The user was told that the output is high, and not yet that it has drained.
-    told_high: bool,
+    control: Control,
     response: Option<Box<Accepted>>,
     /// A server's connection has its place among the others until it is dropped.
     membership: Option<Membership>,
@@ -51,15 +49,7 @@ impl<P: WebSocketProtocol> Session<P> {
             receiver.set_delivery(Delivery::Frames);
         }
         let socket = WebSocket::new(transport.clone(), role, options.clone(), protocol, agreed);
-        Self {
-            inner,
-            socket,
-            receiver,
-            control: ControlRate::default(),
-            told_high: false,
-            response: None,
-            membership: None,
-        }
+        Self { inner, socket, receiver, control: Control::default(), response: None, membership: None }
     }
 
     /// A client's, which tells its protocol what the server answered.
@@ -83,7 +73,7 @@ impl<P: WebSocketProtocol> Session<P> {
 
     /// Events other than messages that go straight to the protocol. False ends the reading.
     #[inline(never)]
-    fn on_other(inner: &mut P, socket: &WebSocket, control: &mut ControlRate, event: Event<'_>) -> bool {
+    fn on_other(inner: &mut P, socket: &WebSocket, control: &mut Control, event: Event<'_>) -> bool {
         let piece = match event {
             // after a failure nobody is interested but in the peer's Close
             Event::Ping(_) | Event::Pong(_) if socket.state() == WebSocketState::Closed => return true,
@@ -91,7 +81,7 @@ impl<P: WebSocketProtocol> Session<P> {
                 if !control.allow(socket) {
                     return false;
                 }
-                answer_ping(socket, payload);
+                control.answer_ping(socket, payload);
                 inner.ping_received(socket, payload);
                 return true;
             }
@@ -212,14 +202,14 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
     }
 
     fn output_high(&mut self, _: &Transport) {
-        self.told_high = true;
+        self.socket.socket().drain_awaited.set(true);
         self.inner.output_high(&self.socket);
     }
 
     fn output_drained(&mut self, transport: &Transport) {
         let ping = self.socket.socket().unanswered_ping.take();
         if let Some(payload) = ping {
-            answer_ping(&self.socket, &payload);
+            self.control.answer_ping(&self.socket, &payload);
         }
         self.socket.feed();
         // what is held for the end of a message in pieces does not drain by itself, and its sender waits to go on
@@ -228,7 +218,7 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
         drop(backlog);
         if waiting > self.socket.options().buffer.low {
             transport.notify_drained();
-        } else if std::mem::take(&mut self.told_high) {
+        } else if self.socket.socket().drain_awaited.replace(false) {
             self.inner.output_drained(&self.socket);
         }
     }
@@ -251,26 +241,31 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
     }
 }
 
-/// RFC 6455, 5.5.2. While the peer does not read only its latest ping is answered, once it does again (5.5.3 allows it):
-/// one that pings and never reads has one pong to wait for.
-fn answer_ping(socket: &WebSocket, payload: &[u8]) {
-    let transport = socket.transport();
-    if transport.is_blocked() || transport.buffered() > socket.options().buffer.high {
-        socket.socket().unanswered_ping.set(Some(payload.into()));
-        transport.notify_drained();
-    } else if socket.is_open() {
-        socket.write_frame(true, false, OpCode::Pong, payload);
-    }
-}
-
-/// A token bucket for control frames, which cost work but carry nothing. No clock is read for anything else.
+/// What is done about control frames.
 #[derive(Default)]
-struct ControlRate {
+struct Control {
+    /// A token bucket, for they cost work but carry nothing. No clock is read for anything else.
     spent: u32,
     since: Option<Instant>,
+    /// Where in the output the latest pong ends.
+    answered: u64,
 }
 
-impl ControlRate {
+impl Control {
+    /// RFC 6455, 5.5.2. One pong waits for the peer at a time; of the pings that come meanwhile only the latest is
+    /// answered, when that one has gone (5.5.3 allows it): one that pings and never reads costs no more.
+    fn answer_ping(&mut self, socket: &WebSocket, payload: &[u8]) {
+        let transport = socket.transport();
+        let waits = transport.is_blocked() || transport.buffered() > socket.options().buffer.high;
+        if waits && transport.bytes_sent() < self.answered {
+            socket.socket().unanswered_ping.set(Some(payload.into()));
+            transport.notify_drained();
+        } else if socket.is_open() {
+            socket.write_frame(true, false, OpCode::Pong, payload);
+            self.answered = transport.bytes_sent() + transport.buffered() as u64;
+        }
+    }
+
     fn allow(&mut self, socket: &WebSocket) -> bool {
         let rate = socket.options().control_frames_per_second;
         if rate == 0 {

@@ -57,6 +57,8 @@ pub(crate) struct Socket {
     pub(crate) compressor: Option<Rc<Compressor>>,
     pub(crate) backlog: RefCell<Backlog>,
     dropped: Cell<u64>,
+    /// The protocol was told that the output is high, or has asked, and is to be told when it has drained.
+    pub(crate) drain_awaited: Cell<bool>,
     /// The kind of a message that is being sent in pieces.
     pub(crate) unfinished: Cell<Option<OpCode>>,
     pub(crate) end: RefCell<Option<Box<End>>>,
@@ -121,6 +123,7 @@ impl WebSocket {
             looks: Cell::default(),
             ping: Cell::new(None),
             round_trip: Cell::new(0),
+            drain_awaited: Cell::new(false),
             unanswered_ping: Cell::default(),
             keepalive: Cell::default(),
             deadline: Cell::default(),

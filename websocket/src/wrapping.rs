@@ -67,7 +67,11 @@ struct Messages {
 
 impl Carrier for Messages {
     fn is_ready(&self) -> bool {
-        self.socket.transport().buffered() <= self.socket.options().buffer.high
+        let ready = !self.socket.must_wait();
+        if !ready {
+            self.socket.notify_drained();
+        }
+        ready
     }
 
     fn send(&mut self, record: &[u8]) {
@@ -93,7 +97,8 @@ impl Carrier for Messages {
 /// Wraps a factory of ordinary [`Protocol`]s into one of [`WebSocketProtocol`]s, for servers and clients: a line protocol,
 /// say, that browsers shall speak.
 ///
-/// A message that comes is one `data_received` (in parts, if it is longer than 256 KiB), a `write` is one message.
+/// A message that comes is one `data_received` (in parts, if it is longer than 256 KiB, and none if it is empty), a
+/// `write` is one message.
 /// The wrapped protocol has a transport of its own: `lose_connection` there is a Close with 1000, `abort_connection` is
 /// [`WebSocket::abort`], there is no half-close, and the reason of its `connection_lost` is the WebSocket's. As long as
 /// it has paused reading, the WebSocket has.

@@ -6,9 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use twistor_reactor::testing::MemoryReactor;
-use twistor_reactor::{Address, BufferLimits, Carried, Carrier, ConnectionDone, Failure, UserError};
+use twistor_reactor::{Address, BufferLimits, Carried, Carrier, ConnectionDone, Failure, Streaming, UserError};
 
 use crate::common::{Event, Log, scripted};
+use crate::producers::Pull;
 
 /// What the carrier was asked for.
 #[derive(Clone, Default)]
@@ -210,4 +211,167 @@ fn the_reactors_end_is_its_end() {
     rig.carried.end(reason);
     rig.reactor.settle();
     assert_eq!(rig.log.count("lost: "), 1);
+}
+
+#[test]
+fn what_is_written_before_it_is_made_is_sent() {
+    let rig = rig(|_, _| {});
+    rig.carried.transport().write("early");
+    rig.reactor.settle();
+    assert_eq!(rig.log.entries(), ["made"]);
+    assert_eq!(words(&rig.asked), ["early"]);
+}
+
+#[test]
+fn limits_that_are_set_before_it_is_made_leave_records_records() {
+    let rig = rig(|transport, event| {
+        if let Event::Made = event {
+            transport.write("one");
+            transport.write("two");
+        }
+    });
+    rig.carried.transport().set_buffer_limits(BufferLimits::default());
+    rig.reactor.settle();
+    assert_eq!(words(&rig.asked), ["one", "two"]);
+}
+
+#[test]
+fn one_that_the_reactor_stops_before_it_is_made_is_made_and_lost() {
+    let rig = rig(|_, _| {});
+    rig.reactor.stop();
+    rig.reactor.settle();
+    assert_eq!(rig.log.entries().first().map(String::as_str), Some("made"), "{:?}", rig.log.entries());
+    assert_eq!(rig.log.count("lost"), 1);
+    assert_eq!(rig.asked.closed.borrow().len(), 1);
+}
+
+#[test]
+fn a_large_frame_is_one_record() {
+    let rig = rig(|_, _| {});
+    rig.reactor.settle();
+    let payload = vec![b'x'; 100_000];
+    rig.carried.transport().write_framed_large(&[b'h'; 16], 4, &payload, || None);
+    rig.reactor.settle();
+    let lengths: Vec<usize> = rig.asked.records.borrow().iter().map(Vec::len).collect();
+    assert_eq!(lengths, [100_004]);
+}
+
+#[test]
+fn another_protocol_takes_over_with_what_has_come() {
+    let log = Log::default();
+    let inner = log.clone();
+    let rig = rig(move |transport, event| {
+        if let Event::Data(b"switch") = event {
+            let log = inner.clone();
+            transport.switch_protocol(
+                scripted(move |transport, event| {
+                    log.add(format!("second {event}"));
+                    if let Event::Data(d) = event {
+                        transport.write(d);
+                    }
+                }),
+                b"left",
+            );
+        }
+    });
+    rig.carried.received(b"switch");
+    rig.carried.received(b"rest");
+    rig.carried.end(Failure::new(UserError::new()));
+    rig.reactor.settle();
+    assert_eq!(log.entries()[..3], ["second made", "second data left", "second data rest"]);
+    assert_eq!(log.entries().len(), 4);
+}
+
+#[test]
+fn records_longer_than_a_read_come_whole_before_the_end() {
+    let rig = rig(|_, _| {});
+    for size in [262_143, 262_144, 262_145, 600_000, 524_288] {
+        rig.carried.received(&vec![b'x'; size]);
+    }
+    rig.carried.end(Failure::new(UserError::new()));
+    rig.reactor.settle();
+    let lengths: Vec<usize> = rig.log.entries().iter().map(String::len).collect();
+    assert_eq!(rig.log.count("lost"), 1, "{lengths:?}");
+    let total: usize = rig.log.entries().iter().filter(|e| e.starts_with("data ")).map(|e| e.len() - 5).sum();
+    assert_eq!(total, 262_143 + 262_144 + 262_145 + 600_000 + 524_288);
+}
+
+#[test]
+fn one_that_is_aborted_before_it_is_made_is_made_and_lost() {
+    let rig = rig(|_, _| {});
+    rig.carried.ready();
+    rig.carried.transport().abort_connection();
+    rig.reactor.settle();
+    assert_eq!(rig.log.entries().len(), 2, "{:?}", rig.log.entries());
+    assert_eq!(*rig.asked.closed.borrow(), ["abort"]);
+}
+
+#[test]
+fn a_panic_inside_aborts_the_carrier() {
+    let rig = rig(|_, event| {
+        if let Event::Data(_) = event {
+            panic!("oops");
+        }
+    });
+    rig.carried.received(b"one");
+    rig.carried.received(b"two");
+    rig.reactor.settle();
+    assert_eq!(rig.log.count("lost"), 1);
+    assert_eq!(rig.log.count("data"), 1);
+    assert_eq!(*rig.asked.closed.borrow(), ["abort"]);
+}
+
+#[test]
+fn a_pull_producer_is_asked_once_each_time_the_output_is_empty() {
+    let rig = rig(|_, _| {});
+    rig.reactor.settle();
+    let pulls = Rc::new(Cell::new(0));
+    let transport = rig.carried.transport().clone();
+    let (count, blocked) = (pulls.clone(), rig.asked.blocked.clone());
+    let rounds = pulls.clone();
+    let producer = Pull(pulls.clone(), move || {
+        transport.write("head");
+        transport.write("body");
+        // the carrier is full after the twentieth record
+        if rounds.get() >= 10 {
+            blocked.set(true);
+        }
+        if rounds.get() > 100_000 {
+            transport.unregister_producer();
+        }
+    });
+    rig.carried.transport().register_producer(producer, Streaming::Pull).unwrap();
+    rig.reactor.settle();
+    assert!(count.get() <= 11, "{} pulls, {} bytes queued", count.get(), rig.carried.transport().buffered());
+}
+
+/// Nothing is read any more, so that nothing has to be before the end.
+#[test]
+fn one_that_closes_is_over_with_its_carrier() {
+    for carrier_first in [false, true] {
+        let rig = rig(|transport, event| {
+            if let Event::Made = event {
+                transport.set_close_timeout(None);
+                transport.pause_producing();
+            }
+        });
+        rig.reactor.settle();
+        rig.asked.blocked.set(true);
+        rig.carried.transport().write("output");
+        rig.carried.received(b"unread");
+        let over = || rig.carried.end(Failure::new(UserError::new()));
+        let closes = || rig.carried.transport().lose_connection();
+        if carrier_first {
+            over();
+            rig.reactor.settle();
+            closes();
+        } else {
+            closes();
+            rig.reactor.settle();
+            rig.carried.received(b"late");
+            over();
+        }
+        rig.reactor.settle();
+        assert_eq!(rig.log.entries(), ["made".to_owned(), format!("lost: {}", Failure::new(UserError::new()))]);
+    }
 }

@@ -1,5 +1,6 @@
 //! Producers and consumers.
 
+use std::cell::Cell;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -109,7 +110,7 @@ fn a_push_producer_is_paused_above_64_kib_and_resumed_when_the_output_is_empty()
     assert!(one.log.entries().is_empty(), "a byte is left");
     one.peer.set_room(usize::MAX);
     one.reactor.settle();
-    assert_eq!(one.log.take(), ["resume", "drained"]);
+    assert_eq!(one.log.take(), ["drained", "resume"]);
 }
 
 /// P135: with a low-water mark, which Twisted has not
@@ -282,7 +283,7 @@ fn each_of_two_joined_transports_paces_the_other() {
 #[test]
 fn a_pull_producer_of_large_frames_is_asked_again() {
     let one = single(|_, _| {});
-    let (transport, left) = (one.transport.clone(), std::cell::Cell::new(3));
+    let (transport, left) = (one.transport.clone(), Cell::new(3));
     let resumed = move || match left.get() {
         0 => transport.unregister_producer(),
         count => {
@@ -294,4 +295,35 @@ fn a_pull_producer_of_large_frames_is_asked_again() {
     one.reactor.settle();
     assert_eq!(one.log.count("resume"), 4);
     assert_eq!(one.peer.received().len(), 3 * 100_002);
+}
+
+/// Counts its calls, and does something in each.
+pub(crate) struct Pull<F>(pub(crate) Rc<Cell<u32>>, pub(crate) F);
+
+impl<F: FnMut() + 'static> Producer for Pull<F> {
+    fn pause_producing(&mut self) {}
+    fn resume_producing(&mut self) {
+        self.0.set(self.0.get() + 1);
+        (self.1)();
+    }
+    fn stop_producing(&mut self) {}
+}
+
+#[test]
+fn a_pull_producer_whose_writes_are_sent_at_once_is_asked_no_more_often() {
+    let one = single(|_, _| {});
+    one.peer.set_room(100_000 * 20);
+    let pulls = Rc::new(Cell::new(0));
+    let transport = one.transport.clone();
+    let rounds = pulls.clone();
+    let producer = Pull(pulls.clone(), move || {
+        transport.write([1; 100_000]);
+        transport.write([2; 100_000]);
+        if rounds.get() > 1000 {
+            transport.unregister_producer();
+        }
+    });
+    one.transport.register_producer(producer, Streaming::Pull).unwrap();
+    one.reactor.settle();
+    assert!(pulls.get() <= 11, "{} pulls, {} bytes queued", pulls.get(), one.transport.buffered());
 }

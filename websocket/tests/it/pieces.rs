@@ -238,3 +238,22 @@ fn a_ping_goes_between_the_fragments_of_a_large_message() {
     assert_eq!((got.len(), got[51].to_string()), (52, "text next".to_owned()));
     assert!(got[..50].iter().all(|frame| frame.opcode == 9 || !frame.fin));
 }
+
+#[test]
+fn messages_in_pieces_and_fragments_that_still_wait_at_the_end_are_counted_as_dropped() {
+    for auto_fragment in [None, Some(1000)] {
+        let server = Server::with(Options { auto_fragment, ..Options::default() }, |mould| mould);
+        let peer = server.open();
+        peer.set_room(0);
+        let socket = server.log.socket(0);
+        socket.send_binary(&[1; 70_000]);
+        for _ in 0..3 {
+            socket.begin_message(true).unwrap();
+            socket.send_piece(&[2; 100]).unwrap();
+            socket.end_message(&[2; 100]).unwrap();
+        }
+        peer.reset();
+        peer.settle();
+        assert_eq!(socket.dropped(), 3 + u64::from(auto_fragment.is_some()), "{auto_fragment:?}");
+    }
+}

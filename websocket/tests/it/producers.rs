@@ -4,8 +4,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use twistor_reactor::{Producer, Streaming};
+use twistor_websocket::WebSocket;
 
-use crate::support::{Server, text};
+use crate::support::{Peer, Server, ping, text};
 
 const KIB: usize = 1024;
 
@@ -68,4 +69,63 @@ fn a_websocket_is_a_producer_for_another() {
     server.reactor.settle();
     assert_eq!(server.log.count("text held back"), 1);
     let _ = sink.got();
+}
+
+/// Writes much whenever it may.
+struct Pusher(WebSocket);
+
+impl Producer for Pusher {
+    fn resume_producing(&mut self) {
+        for _ in 0..100 {
+            self.0.send_binary(&[5; 1000]);
+        }
+    }
+    fn stop_producing(&mut self) {}
+}
+
+/// Whether this comes within what the peer takes in a thousand turns, 5 kB at a time.
+fn comes(server: &Server, peer: &Peer, wanted: &str, fill: impl Fn()) -> bool {
+    (0..1000).any(|_| {
+        fill();
+        let bytes = peer.bytes();
+        server.wait(0.001);
+        bytes.windows(wanted.len()).any(|window| window == wanted.as_bytes())
+    })
+}
+
+#[test]
+fn a_push_producer_waits_for_what_waits_and_hides_no_pong() {
+    let server = Server::new();
+    let peer = server.open();
+    peer.set_room(5000);
+    let socket = server.log.socket(0);
+    let mut producer = Pusher(socket.clone());
+    producer.resume_producing();
+    socket.register_producer(producer, Streaming::Push).unwrap();
+    server.reactor.settle();
+    peer.frames(&[ping("one"), ping("are you there")]);
+    assert!(comes(&server, &peer, "are you there", || {}));
+    assert!(!comes(&server, &peer, "what nobody says", || {}));
+    assert!(socket.is_open(), "{socket:?}");
+    assert_eq!(socket.dropped(), 0);
+}
+
+// T43
+#[test]
+fn pings_are_answered_while_output_streams() {
+    let server = Server::new();
+    let peer = server.open();
+    peer.set_room(5000);
+    let socket = server.log.socket(0);
+    let fill = || {
+        while socket.buffered() < 300_000 {
+            socket.send_binary(&[5; 2000]);
+        }
+    };
+    fill();
+    server.reactor.settle();
+    for word in ["one", "two", "are you there"] {
+        peer.frame(&ping(word));
+        assert!(word == "one" || comes(&server, &peer, word, fill), "{word}");
+    }
 }

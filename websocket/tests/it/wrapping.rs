@@ -1,5 +1,7 @@
 //! Ordinary protocols over a WebSocket.
 
+mod flow;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 
