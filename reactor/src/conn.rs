@@ -54,6 +54,8 @@ pub(crate) enum Delivery {
     /// `switch_protocol` was called outside of a callback of the connection's own.
     Switch,
     OutputHigh,
+    /// A push producer was registered while the output was high.
+    PauseProducer,
     OutputDrained,
     /// A pull producer's turn.
     Pull,
@@ -311,8 +313,16 @@ impl Transport {
             Delivery::ShutWrite => self.shut_write_if_flushed(core),
             Delivery::StopProducer => conn.producer.stop(),
             Delivery::Pull => {
-                let room = !conn.is_over() && conn.out.borrow().is_empty();
-                self.heed(conn.producer.pull(room));
+                if !conn.is_over() {
+                    let room = conn.out.borrow().is_empty();
+                    self.heed(conn.producer.pull(room));
+                    self.watch_rest(core);
+                }
+            }
+            Delivery::PauseProducer => {
+                if conn.output_high.get() && !conn.is_over() {
+                    self.heed(conn.producer.pause());
+                }
             }
             Delivery::OutputHigh => {
                 if conn.output_high.get() && !conn.is_over() {

@@ -18,14 +18,17 @@ impl Transport {
             return;
         }
         if conn.producer.holds_open() {
+            if let Some(reason) = self.gone() {
+                return self.finish(core, &reason);
+            }
             // it is asked for the rest, and the connection closes once it unregisters
             self.ask_producer();
-            return self.heed(conn.producer.resume());
+            self.heed(conn.producer.resume());
+            return self.watch_rest(core);
         }
         self.flush();
         if !conn.out.borrow().is_empty() {
-            let gone = conn.stream.borrow_mut().as_mut().and_then(|stream| stream.reason());
-            return match gone {
+            return match self.gone() {
                 Some(reason) => self.finish(core, &reason),
                 None => self.watch_close(core),
             };
@@ -35,6 +38,24 @@ impl Transport {
             _ => ConnectionDone::new(),
         };
         self.finish(core, &Failure::new(done));
+    }
+
+    fn gone(&self) -> Option<Failure> {
+        self.conn().stream.borrow_mut().as_mut().and_then(|stream| stream.reason())
+    }
+
+    /// What a producer gives a closing connection has its time, piece by piece.
+    pub(crate) fn watch_rest(&self, core: &Rc<Core>) {
+        let conn = self.conn();
+        if conn.phase.get() != Phase::Disconnecting {
+            return;
+        }
+        if !conn.out.borrow().is_empty() {
+            return self.watch_close(core);
+        }
+        if let Some(timer) = conn.close_timer.take() {
+            let _ = timer.cancel();
+        }
     }
 
     fn watch_close(&self, core: &Rc<Core>) {

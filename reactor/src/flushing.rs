@@ -78,7 +78,8 @@ impl Transport {
         if left > 0 {
             return;
         }
-        conn.watched.set(conn.phase.get() != Phase::Open || conn.producer.is_pull());
+        let ending = conn.phase.get() != Phase::Open || conn.write_half.get() == WriteHalf::Ending;
+        conn.watched.set(ending || conn.producer.is_pull());
         if conn.phase.get() == Phase::Disconnecting {
             self.enqueue(Delivery::Close);
         } else if conn.producer.is_pull() {

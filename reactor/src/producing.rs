@@ -19,6 +19,8 @@ pub(crate) struct ProducerSlot {
     paused: Cell<bool>,
     /// A pull is on its way.
     due: Cell<bool>,
+    /// It is the first, which comes whether or not there is room.
+    first: Cell<bool>,
 }
 
 impl ProducerSlot {
@@ -39,6 +41,7 @@ impl ProducerSlot {
     pub(crate) fn register(&self, producer: Box<dyn Producer>, streaming: Streaming) {
         self.streaming.set(Some(streaming));
         self.paused.set(false);
+        self.first.set(true);
         self.producer.set(Some(Box::new(Registered { producer, streaming })));
     }
 
@@ -66,7 +69,11 @@ impl ProducerSlot {
     /// The pull that was on its way; the producer is called if there is `room`.
     pub(crate) fn pull(&self, room: bool) -> Result<(), Failure> {
         self.due.set(false);
-        if room && self.is_pull() { self.call(Producer::resume_producing) } else { Ok(()) }
+        if (self.first.replace(false) || room) && self.is_pull() {
+            self.call(Producer::resume_producing)
+        } else {
+            Ok(())
+        }
     }
 
     /// The consumer is gone: the last call.

@@ -78,7 +78,8 @@ impl Transport {
     }
 
     /// Asks for [`Protocol::output_drained`](crate::Protocol::output_drained) when the output is at or below
-    /// [`BufferLimits::low`] (again) and not blocked, whether or not it was high.
+    /// [`BufferLimits::low`] (again) and not blocked, whether or not it was high. In `output_drained` it says that there is
+    /// more to go first: a push producer is resumed after one in which this was not called.
     pub fn notify_drained(&self) {
         if self.0.is_over() || self.0.drain_awaited.replace(true) {
             return;
@@ -190,9 +191,9 @@ impl Transport {
         self.0.detour.set(true);
     }
 
-    /// Lets `producer` feed this transport: paused above [`BufferLimits::high`], resumed at
-    /// [`BufferLimits::low`]. A [`Streaming::Pull`] producer is called once now (from the queue) and each time the
-    /// output is empty. If the connection is gone, the producer is stopped.
+    /// Lets `producer` feed this transport: paused above [`BufferLimits::high`], resumed at [`BufferLimits::low`], after
+    /// `output_drained`. A [`Streaming::Pull`] producer is called once now (from the queue) and each time the output is
+    /// empty. If the connection is gone, the producer is stopped.
     ///
     /// # Errors
     /// [`ProducerRegistered`] when another one was never unregistered.
@@ -207,7 +208,7 @@ impl Transport {
         } else if streaming == Streaming::Pull {
             self.ask_producer();
         } else if self.0.output_high.get() {
-            self.enqueue(Delivery::OutputHigh);
+            self.enqueue(Delivery::PauseProducer);
         }
         Ok(())
     }

@@ -74,6 +74,15 @@ impl WebSocket {
         self.abort_with(failure);
     }
 
+    /// A shutdown's deadline: what has ended it before stays its end.
+    pub(crate) fn cut_off_late(&self) {
+        if self.state() != WebSocketState::Closed {
+            return self.cut_off();
+        }
+        self.end().timed_out = true;
+        self.abort();
+    }
+
     fn set_deadline(&self, timer: twistor_reactor::DelayedCall) {
         if let Some(old) = self.socket().deadline.replace(Some(timer)) {
             let _ = old.cancel();

@@ -142,13 +142,16 @@ impl<P: WebSocketProtocol> Pending<P> {
         let mut out = Vec::new();
         answer.encode(&mut out, false, false);
         transport.write(out);
-        let opening = self.opening.take();
-        self.place = self.place.take().or_else(|| Some(opening?.membership));
+        let protocol = self.opening.take().map(|Opening { protocol, membership, .. }| {
+            self.place = Some(membership);
+            protocol
+        });
         if let Some(place) = &mut self.place {
             place.refused::<Self>(transport);
         }
         self.cancel();
         self.timer = Some(linger(transport));
+        drop(protocol); // user code, which may panic: last
     }
 
     fn cancel(&mut self) {

@@ -158,8 +158,13 @@ impl WebSocket {
 
     /// Has the protocol told when what waits has drained, whether or not it was told that it was much.
     pub(crate) fn notify_drained(&self) {
-        self.socket().drain_awaited.set(true);
-        self.socket().transport.notify_drained();
+        let socket = self.socket();
+        socket.drain_awaited.set(true);
+        // what is held for the end of a message in pieces does not drain by itself: `end_message` asks
+        let held = socket.unfinished.get().is_some() && !socket.backlog.borrow().is_ready();
+        if !held || socket.transport.buffered() > socket.high {
+            socket.transport.notify_drained();
+        }
     }
 
     fn wait(&self, key: Option<u64>, length: usize, waiting: impl FnOnce() -> Waiting) {
@@ -307,6 +312,9 @@ impl WebSocket {
         self.socket().unfinished.set(None);
         self.socket().backlog.borrow_mut().release();
         self.feed();
+        if self.socket().drain_awaited.get() {
+            self.socket().transport.notify_drained();
+        }
         Ok(())
     }
 

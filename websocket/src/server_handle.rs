@@ -112,7 +112,7 @@ impl ServerHandle {
         }
         let left = connections.clone();
         let timer = reactor.call_later(deadline, move || {
-            left.sockets().iter().for_each(WebSocket::cut_off);
+            left.sockets().iter().for_each(WebSocket::cut_off_late);
             left.visitors().iter().for_each(Visitor::cut_off);
         });
         let on_empty = move |late: Vec<WebSocket>| {

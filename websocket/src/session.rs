@@ -202,8 +202,9 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
     }
 
     fn output_high(&mut self, _: &Transport) {
-        self.socket.socket().drain_awaited.set(true);
-        self.inner.output_high(&self.socket);
+        if !self.socket.socket().drain_awaited.replace(true) {
+            self.inner.output_high(&self.socket);
+        }
     }
 
     fn output_drained(&mut self, transport: &Transport) {
@@ -252,8 +253,9 @@ struct Control {
 }
 
 impl Control {
-    /// RFC 6455, 5.5.2. One pong waits for the peer at a time; of the pings that come meanwhile only the latest is
-    /// answered, when that one has gone (5.5.3 allows it): one that pings and never reads costs no more.
+    /// RFC 6455, 5.5.2. One pong waits for the peer at a time: one that pings and never reads costs no more. Of the pings
+    /// that come meanwhile only the latest is answered (5.5.3 allows it), when the output has drained, unless another
+    /// comes after the pong has gone.
     fn answer_ping(&mut self, socket: &WebSocket, payload: &[u8]) {
         let transport = socket.transport();
         let waits = transport.is_blocked() || transport.buffered() > socket.options().buffer.high;
@@ -261,6 +263,7 @@ impl Control {
             socket.socket().unanswered_ping.set(Some(payload.into()));
             transport.notify_drained();
         } else if socket.is_open() {
+            drop(socket.socket().unanswered_ping.take()); // RFC 6455, 5.5.3: the latest answers those before
             socket.write_frame(true, false, OpCode::Pong, payload);
             self.answered = transport.bytes_sent() + transport.buffered() as u64;
         }

@@ -375,3 +375,44 @@ fn one_that_closes_is_over_with_its_carrier() {
         assert_eq!(rig.log.entries(), ["made".to_owned(), format!("lost: {}", Failure::new(UserError::new()))]);
     }
 }
+
+/// Writes when it is resumed, and unregisters when it is stopped.
+struct Feeder(twistor_reactor::Transport, Rc<Cell<u32>>);
+
+impl twistor_reactor::Producer for Feeder {
+    fn pause_producing(&mut self) {}
+    fn resume_producing(&mut self) {
+        self.0.write([7; 10]);
+    }
+    fn stop_producing(&mut self) {
+        self.1.set(self.1.get() + 1);
+    }
+}
+
+#[test]
+fn one_that_closes_with_a_producer_is_over_with_its_carrier() {
+    for streaming in [Streaming::Push, Streaming::Pull] {
+        for carrier_first in [false, true] {
+            let rig = rig(|_, _| {});
+            rig.reactor.settle();
+            let transport = rig.carried.transport().clone();
+            transport.set_buffer_limits(BufferLimits { low: 2, high: 6, cap: 2000 });
+            rig.asked.blocked.set(true);
+            let stopped = Rc::new(Cell::new(0));
+            transport.write([1; 10]);
+            transport.register_producer(Feeder(transport.clone(), stopped.clone()), streaming).unwrap();
+            rig.reactor.settle();
+            if carrier_first {
+                rig.carried.end(Failure::new(UserError::new()));
+                transport.lose_connection();
+            } else {
+                transport.lose_connection();
+                rig.reactor.settle();
+                rig.carried.end(Failure::new(UserError::new()));
+            }
+            rig.reactor.settle();
+            rig.reactor.advance(std::time::Duration::from_secs(3600));
+            assert_eq!((rig.log.count("lost: "), stopped.get()), (1, 1), "{streaming:?} {carrier_first} {transport:?}");
+        }
+    }
+}

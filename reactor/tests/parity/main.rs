@@ -26,3 +26,4 @@ mod threads;
 mod timers;
 mod transport;
 mod triggers;
+mod watermarks;

@@ -131,10 +131,10 @@ pub enum RedirectError {
 
 /// A location as errors show it, which may be logged: without what might be a secret, credentials and the query.
 pub(crate) fn shown(location: &str) -> String {
+    let (before, location) = location.rsplit_once('@').map_or(("", location), |(_, rest)| ("..@", rest));
     let (place, query) = location.split_at(location.find(['?', '#']).unwrap_or(location.len()));
-    let place = place.rsplit_once('@').map_or_else(|| place.into(), |(_, rest)| format!("..@{rest}"));
     let query = query.get(..1).map(|mark| format!("{mark}..")).unwrap_or_default();
-    excerpt(format!("{place}{query}").as_bytes())
+    excerpt(format!("{before}{place}{query}").as_bytes())
 }
 
 impl fmt::Display for RedirectError {

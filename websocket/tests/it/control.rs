@@ -5,7 +5,7 @@ use std::time::Duration;
 use twistor_websocket::{ControlTooLong, Options};
 
 use crate::support::{
-    BINARY, CLOSE, PING, PONG, Recorder, Server, TEXT, binary, continuation, frame, ping, pong, text,
+    BINARY, CLOSE, Got, PING, PONG, Recorder, Server, TEXT, binary, continuation, frame, ping, pong, text,
 };
 
 // P257
@@ -212,4 +212,38 @@ fn t43_the_keepalives_ping_comes_between_the_messages_that_wait() {
     let numbers = frames.iter().filter(|frame| frame.opcode == BINARY).map(|frame| frame.payload[0]);
     assert_eq!(Vec::from_iter(numbers), Vec::from_iter(0..10), "the messages are in order all the same");
     assert!(socket.is_open());
+}
+
+// T32
+/// Pongs in the order of the pings.
+#[test]
+fn an_older_ping_is_not_answered_after_a_newer_one() {
+    let server = Server::new();
+    let peer = server.open();
+    peer.set_room(0);
+    let socket = server.log.socket(0);
+    socket.send_binary(&[5; 10_000]);
+    server.reactor.settle();
+    peer.frame(&ping("1"));
+    // much behind the first pong
+    socket.send_binary(&[5; 60_000]);
+    server.reactor.settle();
+    peer.frame(&ping("2"));
+    let mut bytes = Vec::new();
+    peer.set_room(20_000); // past the first pong, and not drained
+    server.reactor.settle();
+    bytes.extend(peer.bytes());
+    peer.set_room(0);
+    bytes.extend(peer.bytes());
+    peer.frame(&ping("3"));
+    peer.set_room(usize::MAX);
+    server.reactor.settle();
+    bytes.extend(peer.bytes());
+    let mut pongs = Vec::new();
+    while let Some(got) = Got::take(&mut bytes) {
+        if got.opcode == PONG {
+            pongs.push(String::from_utf8(got.payload).unwrap());
+        }
+    }
+    assert!(pongs.is_sorted(), "{pongs:?}");
 }

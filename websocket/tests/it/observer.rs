@@ -1,16 +1,18 @@
 //! What an `Observer` is told.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
 use http::StatusCode;
 use twistor_reactor::testing::MemoryReactor;
-use twistor_reactor::{Address, BufferLimits, Connector, Failure, UserError};
+use twistor_reactor::{Address, BufferLimits, Connector, Deferred, Failure, UserError, for_protocol};
 use twistor_websocket::handshake::{HostPolicy, OriginPolicy};
+use twistor_websocket::http::Request;
 use twistor_websocket::{
-    Accept, HandshakeFailure, LimitExceeded, Observer, Options, Overflow, Refusal, Resource, Site, Traffic, WebSocket,
-    WebSocketClientFactory, WebSocketClosed, WebSocketResource,
+    Accept, Frame, HandshakeFailure, LimitExceeded, Negotiation, Observer, Options, Overflow, Piece, PreparedMessage,
+    Refusal, Resource, Site, Traffic, WebSocket, WebSocketClientFactory, WebSocketClosed, WebSocketProtocol,
+    WebSocketResource, WebSocketServerFactory,
 };
 
 use crate::negotiation::later_with;
@@ -87,11 +89,11 @@ fn connections_and_their_messages_are_counted_both_ways() {
 fn messages_in_pieces_and_messages_for_many_are_counted_too() {
     let (server, notes) = observed(Options::default(), |mould| {
         mould.in_pieces().acting(|socket, event| {
-            if let Event::Piece(twistor_websocket::Piece::End) = event {
+            if let Event::Piece(Piece::End) = event {
                 socket.begin_message(true).unwrap();
                 socket.send_piece(b"four").unwrap();
                 socket.end_message(b"").unwrap();
-                socket.send_prepared(&twistor_websocket::PreparedMessage::new("many"));
+                socket.send_prepared(&PreparedMessage::new("many"));
                 socket.send_uncompressed("x");
                 socket.ping(b"is no message").unwrap();
             }
@@ -343,4 +345,34 @@ fn an_acceptance_that_meets_the_end_of_the_connection_is_told() {
     server.reactor.settle();
     server.wait(60.0);
     assert_eq!((notes.take(), server.handle.connection_count()), (vec!["Lost".to_owned()], 0));
+}
+
+struct Explosive(Cell<Option<Deferred<Negotiation>>>);
+
+impl WebSocketProtocol for Explosive {
+    fn negotiate(&mut self, _: &Request) -> Negotiation {
+        Negotiation::Later(self.0.take().expect("asked once"))
+    }
+    fn frame_received(&mut self, _: &WebSocket, _: Frame<'_>) {}
+}
+
+impl Drop for Explosive {
+    fn drop(&mut self) {
+        panic!("a bug in a Drop");
+    }
+}
+
+#[test]
+fn a_refusal_whose_protocol_panics_when_it_is_dropped_is_told_once() {
+    let (notes, reactor) = (Notes::default(), Rc::new(MemoryReactor::new()));
+    let (resolver, deferred) = reactor.deferred();
+    resolver.resolve(Refusal::new(StatusCode::FORBIDDEN, "no").into());
+    let deferred = Cell::new(Some(deferred));
+    let factory = for_protocol(move || Explosive(Cell::new(deferred.take())));
+    let port = reactor.listen_tcp(80, WebSocketServerFactory::new(factory).observer(notes.clone())).unwrap();
+    let peer = Peer::client(&reactor, reactor.connect_to(&port));
+    peer.send(upgrade("/", &[]));
+    reactor.settle();
+    reactor.advance(Duration::from_secs(60));
+    assert_eq!((notes.take(), peer.http().status()), (vec!["Refused(403)".to_owned()], 403));
 }

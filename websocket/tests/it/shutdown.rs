@@ -7,9 +7,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use twistor_reactor::{Failure, for_protocol};
-use twistor_websocket::{Frame, Options, WebSocket, WebSocketProtocol, WebSocketServerFactory};
+use twistor_websocket::{
+    Frame, LimitExceeded, Options, WebSocket, WebSocketClosed, WebSocketProtocol, WebSocketServerFactory,
+};
 
-use crate::support::{Peer, Server, close, text};
+use crate::support::{Peer, Server, close, frame, text};
 
 struct Silent;
 
@@ -203,4 +205,32 @@ fn who_is_cut_off_by_a_second_shutdown_is_reported_by_the_first_too() {
     server.wait(2.0);
     let socket = Some(vec![server.log.socket(0)]);
     assert_eq!((stragglers(&patient), stragglers(&hasty)), (socket.clone(), socket));
+}
+
+#[test]
+fn what_ended_a_websocket_stays_its_cause_where_a_shutdown_cuts_it_off() {
+    let options = Options { ping_interval: None, ..Options::default() };
+    let server = Server::with(options, |mould| mould);
+    let peer = server.open();
+    peer.frame(&frame(3, "no such opcode"));
+    let _ = peer.lines();
+    drop(server.handle.shutdown(&server.reactor, Duration::from_secs(1), Duration::ZERO));
+    server.wait(1.5);
+    let reason = server.log.last_reason();
+    let end = reason.value::<WebSocketClosed>().unwrap();
+    assert!(!end.cause.check::<LimitExceeded>(), "{} / {}", end.status, end.cause);
+}
+
+#[test]
+fn a_clean_close_stays_clean_where_a_shutdown_cuts_it_off() {
+    let options = Options { ping_interval: None, ..Options::default() };
+    let server = Server::with(options, |mould| mould);
+    let peer = server.open();
+    peer.set_room(0);
+    server.log.socket(0).send_binary(&[0; 1000]);
+    peer.frame(&close(1000, "bye"));
+    drop(server.handle.shutdown(&server.reactor, Duration::from_secs(1), Duration::ZERO));
+    server.wait(1.5);
+    let status = server.log.last_status();
+    assert!(status.was_clean, "{status}");
 }

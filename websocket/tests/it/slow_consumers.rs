@@ -372,3 +372,21 @@ fn the_buffer_limits_are_options() {
     peer.frame(&binary(""));
     assert_eq!(server.log.take(), ["drained", "binary"]);
 }
+
+#[test]
+fn high_and_drained_alternate() {
+    let server = Server::new();
+    let peer = server.open();
+    peer.set_room(0);
+    let socket = server.log.socket(0);
+    for _ in 0..100 {
+        socket.send_binary(&[5; 5000]);
+    }
+    server.reactor.settle();
+    for _ in 0..2000 {
+        peer.set_room(5000);
+        server.wait(0.001);
+        let _ = peer.bytes();
+    }
+    assert_eq!((server.log.count("high"), server.log.count("drained")), (1, 1));
+}

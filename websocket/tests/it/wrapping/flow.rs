@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use twistor_reactor::testing::MemoryReactor;
-use twistor_reactor::{BufferLimits, Failure, Protocol, Transport, for_protocol};
-use twistor_websocket::{Options, Overflow, WebSocketClosed, WebSocketServerFactory, WrappingFactory};
+use twistor_reactor::{BufferLimits, Failure, Producer, Protocol, Streaming, Transport, for_protocol};
+use twistor_websocket::{Options, Overflow, ServerHandle, WebSocketClosed, WebSocketServerFactory, WrappingFactory};
 
 use crate::support::{Peer, binary, close, heap, text};
 
@@ -43,6 +43,7 @@ struct Rig {
     peer: Rc<Peer>,
     told: Rc<RefCell<Vec<String>>>,
     made: Rc<RefCell<Option<Transport>>>,
+    handle: ServerHandle,
 }
 
 fn rig(options: Options, act: impl Fn(&Transport, &[u8], &Peer) + 'static) -> Rig {
@@ -58,11 +59,12 @@ fn rig(options: Options, act: impl Fn(&Transport, &[u8], &Peer) + 'static) -> Ri
     let (t, m) = (told.clone(), made.clone());
     let factory = for_protocol(move || Wrapped { act: act.clone(), told: t.clone(), made: m.clone() });
     let factory = WebSocketServerFactory::with_options(WrappingFactory::new(factory), options);
+    let handle = factory.handle();
     let port = reactor.listen_tcp(80, factory).expect("a port");
     let peer = Rc::new(Peer::client(&reactor, reactor.connect_to(&port)));
     *slot.borrow_mut() = Some(peer.clone());
     peer.open("/", &[]);
-    Rig { reactor, peer, told, made }
+    Rig { reactor, peer, told, made, handle }
 }
 
 #[test]
@@ -169,4 +171,40 @@ fn a_peer_that_closes_while_output_waits_ends_it_once() {
     rig.reactor.settle();
     assert!(rig.told.borrow().last().expect("told").starts_with("lost Some(1000)"), "{:?}", rig.told.borrow());
     assert_eq!(rig.told.borrow().iter().filter(|t| t.starts_with("lost")).count(), 1);
+}
+
+/// A file's pieces: the peer stops reading and goes away while the connection closes.
+#[test]
+fn a_wrapped_pull_producer_on_a_closing_connection_ends_with_the_websocket() {
+    struct Pieces(Transport);
+    impl Producer for Pieces {
+        fn resume_producing(&mut self) {
+            self.0.write([1; 100_000]);
+        }
+        fn stop_producing(&mut self) {}
+    }
+    let rig = rig(Options::default(), |transport, _, _| {
+        transport.register_producer(Pieces(transport.clone()), Streaming::Pull).unwrap();
+    });
+    rig.peer.set_room(50_000);
+    rig.peer.frames(&[text("go")]);
+    rig.made.borrow().as_ref().expect("made").lose_connection();
+    rig.reactor.settle();
+    rig.peer.reset();
+    rig.reactor.settle();
+    rig.reactor.advance(std::time::Duration::from_secs(3600));
+    assert_eq!(rig.told.borrow().iter().filter(|told| told.starts_with("lost")).count(), 1, "{:?}", rig.told.borrow());
+}
+
+#[test]
+fn a_protocol_that_waits_for_a_message_in_pieces_does_not_spin() {
+    let rig = rig(Options::default(), |_, _, _| {});
+    let socket = rig.handle.sockets()[0].clone();
+    socket.begin_message(false).unwrap();
+    socket.send_piece(b"one ").unwrap();
+    rig.made.borrow().as_ref().expect("made").write("wrapped");
+    rig.reactor.settle();
+    socket.end_message(b"two").unwrap();
+    rig.reactor.settle();
+    assert_eq!(rig.peer.lines().len(), 3);
 }
