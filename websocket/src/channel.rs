@@ -201,6 +201,7 @@ impl Visits for HttpChannel {
 impl Protocol for HttpChannel {
     fn connection_made(&mut self, transport: &Transport) {
         transport.set_write_timeout(self.site.options.write_timeout);
+        transport.set_close_timeout(None); // the write timeout bounds the last answer, too
         if let Some(server) = &self.site.server {
             if server.closing.get() {
                 // who comes now is not waited for: more could come all the time
@@ -219,6 +220,11 @@ impl Protocol for HttpChannel {
                 // a peer that sends requests and reads no answers: not one answer more for now
                 transport.pause_producing();
                 transport.notify_drained();
+                if answered {
+                    // nothing may come after this answer; `expired` waits while it is taken
+                    let timeout = self.site.options.idle_timeout;
+                    self.set_deadline(transport, timeout);
+                }
                 return transport.unread(input);
             }
             match self.connection.feed(&mut input) {

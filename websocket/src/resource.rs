@@ -114,15 +114,16 @@ impl Resource {
     }
 
     pub(crate) fn respond(&mut self, request: &Request) -> Response {
-        let wanted = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
-        if let Some((_, render)) = self.renders.iter_mut().find(|(method, _)| method == wanted) {
+        let at = |wanted: &Method| self.renders.iter().position(|(method, _)| method == wanted);
+        let get = || at(&Method::GET).filter(|_| request.method() == Method::HEAD);
+        if let Some((_, render)) = at(request.method()).or_else(get).and_then(|at| self.renders.get_mut(at)) {
             return render(request);
         }
         if self.renders.is_empty() {
             return if self.websocket.is_some() { not_an_upgrade() } else { Response::not_found() };
         }
         let mut allowed: Vec<&str> = self.renders.iter().map(|(method, _)| method.as_str()).collect();
-        if allowed.contains(&"GET") {
+        if allowed.contains(&"GET") && !allowed.contains(&"HEAD") {
             allowed.push("HEAD");
         }
         let text = format!("expected {} here, but another method came\n", allowed.join(" or "));

@@ -215,6 +215,9 @@ impl ClientRequest {
         let mut accepted = String::new();
         for element in list(headers, header::SEC_WEBSOCKET_EXTENSIONS) {
             let unrequested = || HandshakeError::UnrequestedExtension { got: excerpt(element) };
+            if element.is_empty() && list(headers, header::SEC_WEBSOCKET_EXTENSIONS).any(|other| !other.is_empty()) {
+                continue; // RFC 9110, 5.6.1.2
+            }
             let (name, text) = (name(element), std::str::from_utf8(element).map_err(|_| unrequested())?);
             if name.is_empty() || !offered.contains(&name) {
                 return Err(unrequested());

@@ -27,7 +27,8 @@ impl HostPolicy {
     /// Any name; the default, because only its operator knows a server's names.
     pub const ANY: Self = Self { allowed: None };
 
-    /// These names and no others: `host` with any port, or `host:port`. An IPv6 address stands in brackets.
+    /// These names and no others: `host` with any port, or `host:port`. An IPv6 address stands in brackets. A client at a
+    /// default port, 80 or 443, does not name it (RFC 9110, 4.2.1).
     ///
     /// # Errors
     ///
@@ -42,9 +43,15 @@ impl HostPolicy {
         let Some(allowed) = &self.allowed else { return true };
         let host = request.host().and_then(Authority::parse);
         host.is_some_and(|host| {
-            allowed
-                .iter()
-                .any(|allowed| allowed.host == host.host && (allowed.port.is_none() || allowed.port == host.port))
+            allowed.iter().any(|allowed| {
+                allowed.host == host.host
+                    && match (allowed.port, host.port) {
+                        (None, _) => true,
+                        // without a port it is the scheme's, and behind a proxy a server does not know that
+                        (Some(port), None) => matches!(port, 80 | 443),
+                        (allowed, port) => allowed == port,
+                    }
+            })
         })
     }
 

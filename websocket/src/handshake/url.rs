@@ -68,7 +68,13 @@ impl WsUrl {
             Some((userinfo, authority)) => (parse_userinfo(userinfo)?, authority),
             None => (None, authority),
         };
-        let (host, port) = parse_authority(authority)?;
+        let (host, port) = match parse_authority(authority) {
+            // a `/` or `?` in a password ends the authority: what is wrong with it may be the password
+            Err(UrlError::Port(_) | UrlError::Host(_)) if userinfo.is_none() && resource.contains('@') => {
+                return Err(UrlError::UserInfo);
+            }
+            other => other?,
+        };
         let port = port.unwrap_or_else(|| default_port(secure));
         Ok(Self { secure, host, port, resource: parse_resource(resource)?, userinfo })
     }

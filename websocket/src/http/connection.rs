@@ -263,7 +263,8 @@ fn expects_continue(request: &Request) -> Result<bool, Response> {
 
 /// Whether `token` is all there is in the list, in any case.
 fn is_only(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    list(headers, name).all(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+    let mut elements = list(headers, name).filter(|element| !element.is_empty()).peekable();
+    elements.peek().is_some() && elements.all(|element| element.eq_ignore_ascii_case(token.as_bytes()))
 }
 
 #[cfg(test)]

@@ -308,7 +308,7 @@ fn parse_target(target: &str, head: &Bytes) -> Result<PathAndQuery, HeadError> {
 
 /// The header values share the head's storage: one allocation for all of them.
 fn header_map(fields: &[httparse::Header<'_>], head: &Bytes) -> Result<HeaderMap, HeadError> {
-    let mut headers = HeaderMap::with_capacity(fields.len());
+    let mut headers = HeaderMap::try_with_capacity(fields.len()).map_err(|_| HeadError::TooManyHeaders)?;
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let name = name.map_err(|_| HeadError::Malformed("invalid header name"))?;

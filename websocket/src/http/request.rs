@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use ::http::uri::PathAndQuery;
-use ::http::{HeaderMap, Method, StatusCode, Version, header};
+use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use twistor_reactor::Address;
 
 use super::head::RequestHead;
@@ -110,9 +110,13 @@ impl Request {
 
     /// The first cookie of that name; as it was sent, quotes included (RFC 6265, 5.4).
     pub fn cookie(&self, name: &str) -> Option<&str> {
-        let lines = self.headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-        let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
-        pairs.find_map(|(key, value)| (key.trim() == name).then_some(value.trim()))
+        // RFC 6265, 5.4: octets; what is wrong with one cookie is not the others' fault
+        let lines = self.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+        let mut pairs = lines.flat_map(|line| line.split(|&byte| byte == b';')).filter_map(|pair| {
+            let (key, value) = pair.split_at(pair.iter().position(|&byte| byte == b'=')?);
+            (key.trim_ascii() == name.as_bytes()).then(|| value.get(1..).unwrap_or_default().trim_ascii())
+        });
+        pairs.next().and_then(|value| std::str::from_utf8(value).ok())
     }
 
     /// The `Host` field: `host` or `host:port`, checked to be that. Only an HTTP/1.0 request can be without.

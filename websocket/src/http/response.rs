@@ -189,7 +189,7 @@ pub enum InvalidHeader {
     Value {
         /// The field.
         name: HeaderName,
-        /// Its value, escaped and cut.
+        /// Its value, escaped and cut; `..` for cookies and credentials.
         value: String,
     },
     /// This field is written by the library, which alone knows its value.
@@ -223,7 +223,10 @@ pub(crate) fn header_name(name: &str) -> Result<HeaderName, InvalidHeader> {
 }
 
 pub(crate) fn header_value(name: &HeaderName, value: &str) -> Result<HeaderValue, InvalidHeader> {
-    let invalid = |_| InvalidHeader::Value { name: name.clone(), value: excerpt(value.as_bytes()) };
+    let secret =
+        [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE, header::SET_COOKIE].contains(name);
+    let shown = || if secret { "..".into() } else { excerpt(value.as_bytes()) };
+    let invalid = |_| InvalidHeader::Value { name: name.clone(), value: shown() };
     HeaderValue::from_bytes(value.as_bytes()).map_err(invalid)
 }
 

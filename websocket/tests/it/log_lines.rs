@@ -7,7 +7,7 @@ use http::StatusCode;
 use log::Level;
 use twistor_reactor::testing::MemoryReactor;
 use twistor_reactor::{ConnectionRefusedError, Failure};
-use twistor_websocket::handshake::RedirectPolicy;
+use twistor_websocket::handshake::{RedirectPolicy, WsUrl};
 use twistor_websocket::{
     Accept, Options, Overflow, ReconnectingClientFactory, Refusal, Resource, WebSocketClientFactory, connect_ws,
 };
@@ -241,4 +241,19 @@ fn log_lines_do_not_repeat_credentials_in_a_location() {
         let bad: Vec<_> = lines.iter().filter(|(_, line)| line.contains("s3cret") || line.contains("me:pw")).collect();
         assert!(bad.is_empty(), "{bad:#?}");
     }
+}
+
+// T71
+#[test]
+fn errors_of_the_client_show_no_secrets() {
+    for url in ["ws://me:s3cr/et@host/", "ws://me:s3cr?et@host/"] {
+        let error = WsUrl::parse(url).unwrap_err().to_string();
+        assert!(!error.contains("s3cr"), "{error}");
+    }
+    let factory = || WebSocketClientFactory::new("ws://a", Recorders(Recorder::new(&Log::default()))).unwrap();
+    let error = factory().proxy("http://me:s3cr/et@proxy:3128").err().unwrap().to_string();
+    assert!(!error.contains("s3cr"), "{error}");
+    // the line end of the file that the token was read from
+    let error = factory().header("Authorization", "Bearer s3cret\n").err().unwrap().to_string();
+    assert!(!error.contains("s3cret"), "{error}");
 }

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use http::StatusCode;
 use twistor_reactor::Address;
-use twistor_websocket::http::Request;
-use twistor_websocket::{Accept, HandshakeFailure, Observer, Options};
+use twistor_websocket::handshake::HostPolicy;
+use twistor_websocket::http::{Connection, HeadLimits, Limits, Request, Response};
+use twistor_websocket::sansio::deflate::DeflateOptions;
+use twistor_websocket::{Accept, HandshakeFailure, Observer, Options, Resource};
 
 use crate::site::pages;
-use crate::support::{Server, get, heap, request, text, upgrade, without};
+use crate::support::{Client, Pages, Server, get, heap, request, text, upgrade, without};
 
 #[test]
 fn t01_a_head_that_trickles_in_is_answered_408_ten_seconds_after_the_connection() {
@@ -283,4 +285,48 @@ fn a_refusal_is_not_overtaken_by_a_reset() {
     assert!(peer.saw_end() && !peer.saw_reset());
     peer.wait(10.0);
     assert_eq!(server.reactor.pending_calls(), 0);
+}
+
+#[test]
+fn a_cookie_is_found_beside_one_that_is_not_ascii() {
+    let head = "GET / HTTP/1.1\r\nHost: a\r\nCookie: name=Jos\u{e9}; session=s3cret\r\n\r\n";
+    let request = Request::parse(head.as_bytes()).unwrap();
+    assert_eq!(request.cookie("session"), Some("s3cret"));
+}
+
+#[test]
+fn a_host_without_a_port_is_at_the_default_port() {
+    let policy = HostPolicy::list(["chat.example:80", "[::1]:443", "localhost:9000"]).unwrap();
+    for (host, allowed) in [
+        ("chat.example:80", true),
+        ("chat.example", true),
+        ("chat.example:", true),
+        ("[::1]", true),
+        ("localhost", false),
+    ] {
+        let request = Request::parse(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).unwrap();
+        assert_eq!(policy.check(&request), allowed, "{host}");
+    }
+}
+
+// T3
+#[test]
+fn more_fields_than_a_header_map_holds_are_refused_and_no_panic() {
+    let head = HeadLimits { max_bytes: 1 << 20, max_headers: usize::MAX, ..HeadLimits::default() };
+    let mut connection = Connection::new(None, Limits { head, ..Limits::default() });
+    let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "a:\r\n".repeat(40_000));
+    let answer = connection.feed(&mut text.as_bytes()).expect_err("refused");
+    assert_eq!(answer.status_code(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+}
+
+#[test]
+fn empty_elements_of_lists_are_ignored() {
+    let options = Options { compression: Some(DeflateOptions::default()), ..Options::default() };
+    let client = Client::with(options, |recorder| recorder);
+    client.server.accept(&["Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover,"], &[]);
+    assert_eq!(client.log.count("made"), 1, "{:?}", client.log.take());
+    let root = Resource::new().render_post(|_| Response::text("page"));
+    let peer = Pages::new(root).connect();
+    peer.send(request("POST", "/", &["Host: x", "Content-Length: 2", "Expect: 100-continue,"]));
+    assert_eq!(peer.http().status(), 100);
 }

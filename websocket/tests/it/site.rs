@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use http::{Method, StatusCode};
-use twistor_websocket::http::Response;
+use twistor_websocket::http::{Request, Response};
 use twistor_websocket::{Resource, SiteOptions, WebSocketResource};
 
 use crate::support::{Log, Pages, Peer, Recorder, Recorders, get, request, text, upgrade};
@@ -283,4 +283,19 @@ fn requests_in_progress_are_limited_for_each_address_and_idle_connections_are_no
     fourth.send(get("/"));
     assert_eq!(fourth.http().status(), 200);
     drop(silent);
+}
+
+#[test]
+fn head_can_be_rendered_by_itself() {
+    let head = |_: &Request| Response::new(StatusCode::NO_CONTENT);
+    let alone = Resource::new().render(Method::HEAD, head);
+    let beside = Resource::new().render_get(|_| Response::text("page")).render(Method::HEAD, head);
+    for root in [alone, beside] {
+        let peer = Pages::new(root).connect();
+        peer.send(request("HEAD", "/", &["Host: x"]));
+        assert_eq!(peer.http_without_body().status(), 204);
+        peer.send(request("PUT", "/", &["Host: x"]));
+        let allow = peer.http().header("Allow").unwrap().to_owned();
+        assert_eq!(allow.matches("HEAD").count(), 1, "{allow}");
+    }
 }

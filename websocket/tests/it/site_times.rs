@@ -7,7 +7,7 @@ use twistor_websocket::http::Response;
 use twistor_websocket::{Negotiation, Options, Resource, SiteOptions, WebSocketResource};
 
 use crate::site::{pages, tree};
-use crate::support::{Log, Pages, Recorder, Recorders, get, request, upgrade};
+use crate::support::{Log, Pages, Peer, Recorder, Recorders, get, request, upgrade};
 
 #[test]
 fn a_request_that_is_not_whole_in_time_is_answered_408() {
@@ -162,4 +162,67 @@ fn a_page_that_nobody_reads_is_given_up() {
     }
     assert_eq!(pages.reactor.pending_calls(), 0, "its timers are gone with it");
     assert!(peer.saw_reset());
+}
+
+fn page_of(bytes: usize) -> Resource {
+    Resource::new().render_get(move |_| Response::bytes("a/b", vec![0; bytes]).expect("a type"))
+}
+
+#[test]
+fn a_connection_idles_by_the_idle_timeout_after_an_answer_that_had_to_wait_for_its_reader() {
+    let peer = Pages::new(page_of(100_000)).connect();
+    peer.set_room(20_000);
+    peer.send(get("/"));
+    assert!(peer.drain().len() > 100_000);
+    peer.wait(30.0);
+    assert!(!peer.is_over(), "closed after less than 30 s, by the first request's 10 s, not by the 60 s of idling");
+    peer.send(get("/"));
+    assert!(peer.drain().len() > 100_000);
+    peer.wait(59.0);
+    assert!(!peer.is_over());
+    peer.wait(2.0);
+    assert!(peer.saw_end());
+    // where a request has no time limit, there was no deadline at all
+    let options = SiteOptions { request_timeout: None, ..SiteOptions::default() };
+    let peer = Pages::with_options(page_of(100_000), options).connect();
+    peer.set_room(20_000);
+    peer.send(get("/"));
+    assert!(peer.drain().len() > 100_000);
+    peer.wait(200.0);
+    assert!(peer.saw_end(), "idle for 200 s of 60");
+}
+
+/// Takes 20 kB a second, for 100 s.
+fn read_slowly(peer: &Peer) -> usize {
+    let mut all = 0;
+    for _ in 0..100 {
+        all += peer.bytes().len();
+        peer.wait(1.0);
+    }
+    all
+}
+
+#[test]
+fn the_last_answer_is_whole_for_a_slow_reader_as_any_other_is() {
+    let pages = Pages::new(page_of(1_000_000));
+    let kept = pages.connect();
+    kept.set_room(20_000);
+    kept.send(get("/"));
+    assert_eq!(read_slowly(&kept) / 1000, 1000, "kept alive");
+    let closed = pages.connect();
+    closed.set_room(20_000);
+    closed.send(request("GET", "/", &["Host: x", "Connection: close"]));
+    assert_eq!(read_slowly(&closed) / 1000, 1000, "closed behind it");
+    assert!(closed.saw_end() && !closed.saw_reset());
+    let half_closed = pages.connect();
+    half_closed.set_room(20_000);
+    half_closed.send(get("/"));
+    half_closed.finish();
+    assert_eq!(read_slowly(&half_closed) / 1000, 1000, "the client has closed its half");
+    // one that takes nothing is cut off by the write timeout all the same
+    let stalled = pages.connect();
+    stalled.set_room(20_000);
+    stalled.send(request("GET", "/", &["Host: x", "Connection: close"]));
+    stalled.wait(16.0);
+    assert!(stalled.saw_reset());
 }
