@@ -124,6 +124,7 @@ pub(crate) struct Conn {
     pub(crate) close_timer: Cell<Option<DelayedCall>>,
     pub(crate) stall_timer: Cell<Option<DelayedCall>>,
     pub(crate) bytes_sent: Cell<u64>,
+    /// The reason of the end: while it is open, of one that is known and waits until what has come has been read.
     ending: Cell<Option<Box<Failure>>>,
     pub(crate) owner: Cell<Option<Rc<dyn Owner>>>,
 }
@@ -230,6 +231,11 @@ impl Conn {
         transport.enqueue(Delivery::End);
     }
 
+    /// Why the connection is broken, if sending has told.
+    pub(crate) fn broken(&self) -> Option<Failure> {
+        if self.is_over() { None } else { self.ending.take().map(|reason| *reason) }
+    }
+
     /// A panic in a callback is the reason even where an abort came first (P117).
     pub(crate) fn override_reason(&self, reason: &Failure) {
         if self.phase.get() == Phase::Ending {
@@ -287,9 +293,27 @@ impl Transport {
         }
     }
 
+    /// A send failed: the peer is gone, but what it sent before that is read first, as Twisted does.
+    pub(crate) fn send_failed(&self, error: io::Error) {
+        let conn = self.conn();
+        if !conn.wants_input() {
+            return self.lost(error);
+        }
+        conn.ending.set(Some(Box::new(self.reason(error))));
+        conn.out.borrow_mut().clear();
+        conn.write_half.set(WriteHalf::Shut);
+        conn.readable.set(true);
+        conn.end_in_sight.set(true);
+        self.enqueue(Delivery::Read);
+    }
+
+    fn reason(&self, error: io::Error) -> Failure {
+        let known = self.conn().stream.borrow_mut().as_mut().and_then(|stream| stream.reason());
+        known.unwrap_or_else(|| Failure::new(ConnectionLost::from(error)))
+    }
+
     pub(crate) fn lost(&self, error: io::Error) {
-        let reason = self.conn().stream.borrow_mut().as_mut().and_then(|stream| stream.reason());
-        self.conn().end(self, reason.unwrap_or_else(|| Failure::new(ConnectionLost::from(error))), false);
+        self.conn().end(self, self.reason(error), false);
     }
 
     /// A producer's panic is its connection's end.
@@ -316,7 +340,9 @@ impl Transport {
                 if !conn.is_over() {
                     let room = conn.out.borrow().is_empty();
                     self.heed(conn.producer.pull(room));
-                    self.watch_rest(core);
+                    if conn.phase.get() == Phase::Disconnecting && !conn.out.borrow().is_empty() {
+                        self.watch_close(core);
+                    }
                 }
             }
             Delivery::PauseProducer => {
@@ -334,7 +360,7 @@ impl Transport {
                 if !conn.output_high.get() && !conn.is_over() {
                     self.callback(core, super::protocol::Protocol::output_drained);
                     // a protocol that asks for it again has more that is to go first
-                    if !conn.output_high.get() && !conn.drain_awaited.get() && !conn.is_over() {
+                    if !conn.output_high.get() && !conn.drain_awaited.get() && conn.phase.get() == Phase::Open {
                         self.heed(conn.producer.resume());
                     }
                 }

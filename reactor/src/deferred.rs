@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::core::Core;
@@ -219,13 +220,18 @@ pub(crate) type Tasks = RefCell<slab::Slab<Rc<Task>>>;
 
 struct TaskWaker {
     key: usize,
+    /// It has been woken, and is going to be polled.
+    woken: AtomicBool,
     handle: ReactorHandle,
 }
 
 impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
+        if self.woken.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let this = self.clone();
-        let woken = self.handle.call_from_thread(move |reactor| poll_task(reactor, &this));
+        let woken = self.handle.give_back(move |reactor| poll_task(reactor, &this));
         if let Err(error) = woken {
             log::debug!("a spawned future cannot be woken: {error}");
         }
@@ -249,12 +255,13 @@ pub(crate) fn spawn<T: 'static>(reactor: &Reactor, future: impl Future<Output = 
     };
     let task = Rc::new(Task { future: RefCell::new(Some(Box::pin(future))), fail: Cell::new(Some(Box::new(fail))) });
     let key = reactor.core.tasks.borrow_mut().insert(task);
-    let waker = Arc::new(TaskWaker { key, handle: reactor.handle() });
+    let waker = Arc::new(TaskWaker { key, woken: AtomicBool::new(false), handle: reactor.handle() });
     reactor.core.call_soon(Box::new(move |reactor| poll_task(reactor, &waker)));
     deferred
 }
 
 fn poll_task(reactor: &Reactor, waker: &Arc<TaskWaker>) {
+    waker.woken.store(false, Ordering::Release);
     let task = reactor.core.tasks.borrow().get(waker.key).cloned();
     let Some(task) = task else { return };
     let Some(mut future) = task.future.borrow_mut().take() else {

@@ -111,7 +111,8 @@ impl Transport {
     /// The last callback; then the protocol is dropped, which breaks the cycle factory, list, transport, protocol.
     pub(crate) fn last_callback(&self, core: &Rc<Core>, reason: &Failure) {
         let slot = &self.conn().protocol;
-        drop(slot.next.take());
+        let next = slot.next.take();
+        let _ = guarded("dropping a protocol", || drop(next));
         self.callback(core, |protocol, transport| protocol.connection_lost(transport, reason));
         let last = (slot.current.replace(Slot::Gone), slot.next.take());
         let _ = guarded("dropping a protocol", || drop(last));
@@ -132,6 +133,7 @@ impl Transport {
         if self.conn().is_over() {
             return drop(guarded("dropping a protocol", || drop(next)));
         }
+        self.conn().delegated.set(false); // the old one asked for it
         let old = slot.current.replace(Slot::Present(next));
         let _ = guarded("dropping a protocol", || drop(old));
         self.callback(core, Protocol::connection_made);

@@ -17,21 +17,23 @@ impl Transport {
         if conn.phase.get() != Phase::Disconnecting {
             return;
         }
-        if conn.producer.holds_open() {
-            if let Some(reason) = self.gone() {
-                return self.finish(core, &reason);
-            }
-            // it is asked for the rest, and the connection closes once it unregisters
-            self.ask_producer();
-            self.heed(conn.producer.resume());
-            return self.watch_rest(core);
-        }
         self.flush();
+        if conn.is_over() {
+            return;
+        }
+        if let Some(reason) = self.gone() {
+            return self.finish(core, &reason);
+        }
         if !conn.out.borrow().is_empty() {
-            return match self.gone() {
-                Some(reason) => self.finish(core, &reason),
-                None => self.watch_close(core),
-            };
+            return self.watch_close(core);
+        }
+        if conn.producer.holds_open() {
+            // it is asked for the rest, each piece with its own time, and the connection closes once it unregisters
+            if let Some(timer) = conn.close_timer.take() {
+                let _ = timer.cancel();
+            }
+            self.ask_producer();
+            return self.heed(conn.producer.resume());
         }
         let done = match conn.write_half.get() {
             WriteHalf::Shut => ConnectionDone::with_detail("Connection done"),
@@ -40,25 +42,14 @@ impl Transport {
         self.finish(core, &Failure::new(done));
     }
 
+    /// Why it is over, where that is known, but has not been told.
     fn gone(&self) -> Option<Failure> {
-        self.conn().stream.borrow_mut().as_mut().and_then(|stream| stream.reason())
+        let broken = self.conn().broken();
+        broken.or_else(|| self.conn().stream.borrow_mut().as_mut().and_then(|stream| stream.reason()))
     }
 
-    /// What a producer gives a closing connection has its time, piece by piece.
-    pub(crate) fn watch_rest(&self, core: &Rc<Core>) {
-        let conn = self.conn();
-        if conn.phase.get() != Phase::Disconnecting {
-            return;
-        }
-        if !conn.out.borrow().is_empty() {
-            return self.watch_close(core);
-        }
-        if let Some(timer) = conn.close_timer.take() {
-            let _ = timer.cancel();
-        }
-    }
-
-    fn watch_close(&self, core: &Rc<Core>) {
+    /// The peer has some time for what waits on a closing connection.
+    pub(crate) fn watch_close(&self, core: &Rc<Core>) {
         let conn = self.conn();
         let Some(timeout) = conn.close_timeout.get().limit() else {
             return;

@@ -19,7 +19,7 @@ impl Transport {
     pub(crate) fn flush(&self) {
         let failed = self.send_all(&mut self.conn().out.borrow_mut());
         if let Some(error) = failed {
-            self.lost(error);
+            self.send_failed(error);
         }
     }
 
@@ -104,7 +104,7 @@ impl Transport {
 
     /// While output waits, the peer must take some of it in each period: all that waited, or [`SLOWEST`] bytes a
     /// second.
-    fn watch_stall(&self, queued: usize) {
+    pub(crate) fn watch_stall(&self, queued: usize) {
         let conn = self.conn();
         let Some(timeout) = conn.write_timeout.get().limit() else { return };
         let armed = conn.stall_timer.take();

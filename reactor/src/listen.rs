@@ -95,16 +95,13 @@ pub(crate) fn listen<F: Factory<Protocol: Protocol>>(
     factory: F,
     options: ListenOptions,
 ) -> Result<ListeningPort, ListenError<F>> {
-    let bound = match &core.driver {
-        Driver::Poll { .. } => address.resolve().and_then(|address| bind(address, &options)).map(Some),
-        Driver::Memory(driver) => address.resolve().and_then(|address| driver.bind(&address)).map(|()| None),
-    };
-    let bound = bound.and_then(|listener| {
-        let actual = match &listener {
-            Some(listener) => listener.local_addr()?,
-            None => address.resolve()?,
-        };
-        Ok((listener, actual))
+    let bound = address.resolve().and_then(|address| match &core.driver {
+        Driver::Poll { .. } => {
+            let listener = bind(address, &options)?;
+            let actual = listener.local_addr()?;
+            Ok((Some(listener), actual))
+        }
+        Driver::Memory(driver) => Ok((None, driver.bind(address)?)),
     });
     let (mut listener, actual) = match bound {
         Ok(bound) => bound,
@@ -263,8 +260,8 @@ impl Port {
     pub(crate) fn stop(&self, core: &Rc<Core>) {
         self.listening.set(false);
         drop(core.remove(self.token.get()));
-        if let (Driver::Memory(driver), Some(port)) = (&core.driver, self.address.port()) {
-            driver.unbind(port);
+        if let (Driver::Memory(driver), Address::Tcp(address)) = (&core.driver, &self.address) {
+            driver.unbind(*address);
         }
         if self.listener.take().is_some() {
             log::info!("(TCP Port {} Closed)", self.address.port().unwrap_or(0));

@@ -11,8 +11,11 @@ pub(crate) const MAX_SLICES: usize = 32;
 /// A shared piece at least this long is queued as it is; a shorter one is cheaper to copy than to track.
 const SHARE_FROM: usize = 4 * 1024;
 
+/// Sent bytes that may lie before those that wait; beyond it the rest is moved, once it is no longer than they are.
+const COMPACT_FROM: usize = 64 * 1024;
+
 /// The output queue of a connection: whole shared pieces first, then one growing buffer for what was copied.
-/// Partial writes move an offset, never bytes; when empty it owns no memory.
+/// Partial writes move an offset, and seldom bytes; when empty it owns no memory.
 #[derive(Default)]
 pub(crate) struct Outbox {
     /// Boxed, and gone when the outbox is empty: most connections never need it.
@@ -117,6 +120,10 @@ impl Outbox {
         if self.len == 0 {
             self.sent = 0;
             self.tail.clear();
+        } else if self.sent > COMPACT_FROM && self.sent >= self.len {
+            // it may never be empty: what has been sent must not stay for ever
+            self.tail.drain(..self.sent);
+            self.sent = 0;
         }
     }
 
@@ -181,5 +188,19 @@ mod tests {
             assert_eq!(drain(&mut outbox, step), want, "step {step}");
             assert!(outbox.is_empty());
         }
+    }
+
+    // T41
+    #[test]
+    fn what_has_been_sent_does_not_stay_though_it_is_never_empty() {
+        let mut outbox = Outbox::default();
+        outbox.push(&[1; 128 * 1024]);
+        for round in 0..200_u8 {
+            outbox.advance(100_000);
+            outbox.push(&[round; 100_000]);
+        }
+        assert_eq!(outbox.len(), 128 * 1024);
+        assert!(outbox.tail.capacity() <= 1 << 20, "{} bytes", outbox.tail.capacity());
+        assert!(outbox.to_vec().ends_with(&[199; 100_000]));
     }
 }

@@ -79,7 +79,7 @@ impl ProducerSlot {
     /// The consumer is gone: the last call.
     pub(crate) fn stop(&self) {
         let _ = self.call(Producer::stop_producing);
-        drop(self.unregister());
+        discard(self.unregister());
     }
 
     /// Calls the producer, if there is one. A panic unregisters it.
@@ -93,10 +93,18 @@ impl ProducerSlot {
         let occupied = self.producer.take();
         let back = match occupied {
             None if self.streaming.get() == Some(registered.streaming) => registered,
-            Some(other) => other,
-            None => return outcome,
+            other => {
+                self.producer.set(other);
+                discard(registered);
+                return outcome;
+            }
         };
         self.producer.set(Some(back));
         outcome
     }
+}
+
+/// Drops a producer, which is user code.
+fn discard<T>(producer: T) {
+    let _ = guarded("dropping a producer", || drop(producer));
 }

@@ -51,7 +51,7 @@ impl Transport {
         }
         drop((out, spare));
         if let Some(error) = failed {
-            self.lost(error);
+            self.send_failed(error);
         }
     }
 
@@ -106,6 +106,9 @@ impl Transport {
     }
 
     fn read_end(&self, core: &Rc<Core>) {
+        if let Some(reason) = self.conn().broken() {
+            return self.conn().end(self, reason, false);
+        }
         self.conn().readable.set(false);
         self.conn().read_ended.set(true);
         self.callback(core, Protocol::read_connection_lost);
@@ -113,7 +116,12 @@ impl Transport {
 
     fn read_failed(&self, error: io::Error) {
         match error.kind() {
-            io::ErrorKind::WouldBlock => self.conn().readable.set(false),
+            io::ErrorKind::WouldBlock => {
+                self.conn().readable.set(false);
+                if let Some(reason) = self.conn().broken() {
+                    self.conn().end(self, reason, false);
+                }
+            }
             io::ErrorKind::Interrupted => {}
             _ => self.lost(error),
         }
@@ -164,6 +172,9 @@ impl Transport {
             None => {}
             Some(Err(error)) => self.lost(error),
             Some(Ok(())) => {
+                if let Some(reason) = conn.broken() {
+                    return conn.end(self, reason, false);
+                }
                 conn.read_ended.set(true);
                 // a closing connection expects no more than that
                 if conn.phase.get() == Phase::Open {

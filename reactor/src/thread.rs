@@ -60,12 +60,12 @@ impl Mailbox {
         drop(self.take());
     }
 
-    fn send(&self, call: RemoteCall) -> Result<(), CallFromThreadError> {
+    fn send(&self, call: RemoteCall, limit: usize) -> Result<(), CallFromThreadError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(CallFromThreadError::ReactorGone);
         }
         let mut calls = self.lock();
-        if calls.len() >= MAILBOX_LIMIT {
+        if calls.len() >= limit {
             return Err(CallFromThreadError::Full);
         }
         calls.push_back(call);
@@ -131,7 +131,13 @@ impl ReactorHandle {
     /// # Errors
     /// [`CallFromThreadError`]; never blocks.
     pub fn call_from_thread(&self, f: impl FnOnce(&Reactor) + Send + 'static) -> Result<(), CallFromThreadError> {
-        self.mailbox.send(Box::new(f))
+        self.mailbox.send(Box::new(f), MAILBOX_LIMIT)
+    }
+
+    /// `call_from_thread` for what the reactor has asked for itself, of which there is a bounded number: it may not get
+    /// lost where others are told that there is no room.
+    pub(crate) fn give_back(&self, f: impl FnOnce(&Reactor) + Send + 'static) -> Result<(), CallFromThreadError> {
+        self.mailbox.send(Box::new(f), usize::MAX)
     }
 
     /// [`Reactor::stop`] from another thread.
@@ -219,7 +225,7 @@ pub(crate) fn defer_to_thread<T: Send + 'static>(
             Ok(value) => Ok(Box::new(value) as Box<dyn std::any::Any + Send>),
             Err(payload) => Err(Failure::from_panic(&*payload)),
         };
-        let delivered = handle.call_from_thread(move |reactor| reactor.core.returns.finish(slot, result));
+        let delivered = handle.give_back(move |reactor| reactor.core.returns.finish(slot, result));
         if let Err(error) = delivered {
             log::debug!("a thread's result has nowhere to go: {error}");
         }

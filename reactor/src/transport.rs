@@ -78,7 +78,7 @@ impl Transport {
     }
 
     /// Asks for [`Protocol::output_drained`](crate::Protocol::output_drained) when the output is at or below
-    /// [`BufferLimits::low`] (again) and not blocked, whether or not it was high. In `output_drained` it says that there is
+    /// [`BufferLimits::low`], whether or not it was high; where it is blocked, after the peer has taken some of it. In `output_drained` it says that there is
     /// more to go first: a push producer is resumed after one in which this was not called.
     pub fn notify_drained(&self) {
         if self.0.is_over() || self.0.drain_awaited.replace(true) {
@@ -136,12 +136,19 @@ impl Transport {
     /// ever, as Twisted does.
     pub fn set_close_timeout(&self, timeout: Option<Duration>) {
         self.0.close_timeout.set(Patience::new(timeout));
+        if let Some(armed) = self.0.close_timer.take() {
+            let _ = armed.cancel();
+            self.enqueue(Delivery::Close); // which begins anew, if it still closes
+        }
     }
 
     /// Aborts the connection when output waits and the peer takes, in a period of this length, neither all that waited
     /// when it began nor 256 bytes a second. Default `None`: never.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         self.0.write_timeout.set(Patience::new(timeout));
+        if self.is_blocked() {
+            self.watch_stall(self.buffered());
+        }
     }
 
     /// Whether the connection is there and has not been told to end.

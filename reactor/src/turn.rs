@@ -182,6 +182,23 @@ pub(crate) fn shut_down(core: &Rc<Core>) {
     core.complete(SystemEvent::Shutdown);
 }
 
+/// Whether nothing is left that callbacks, factories or threads have brought about.
+fn is_at_rest(core: &Core) -> bool {
+    core.queue.borrow().is_empty() && core.mailbox.is_empty() && core.connecting.borrow().is_empty()
+}
+
+fn has_connections(core: &Core) -> bool {
+    core.all_sources().iter().any(|source| matches!(source, Source::Connection(_)))
+}
+
+fn stop_ports(core: &Rc<Core>) {
+    for source in core.all_sources() {
+        if let Source::Port(port) = source {
+            port.stop(core);
+        }
+    }
+}
+
 /// Ends everything, each thing once, whatever the others' callbacks do: connections first, then what connects, then the
 /// ports, so that a factory stops after its connections are lost.
 fn close_all(core: &Rc<Core>) {
@@ -197,16 +214,15 @@ fn close_all(core: &Rc<Core>) {
             connector.fail(core, &Failure::new(ConnectError::with_detail("the reactor stopped")));
         }
         core.run_queue();
-        if core.queue.borrow().is_empty() && core.connecting.borrow().is_empty() {
+        if !is_at_rest(core) || has_connections(core) {
+            continue;
+        }
+        stop_ports(core);
+        if is_at_rest(core) && core.all_sources().is_empty() {
             break;
         }
     }
-    for source in core.all_sources() {
-        if let Source::Port(port) = source {
-            port.stop(core);
-        }
-    }
-    core.run_queue();
+    stop_ports(core);
     core.ending.set(false);
     core.forget_lists();
 }

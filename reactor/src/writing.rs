@@ -128,6 +128,9 @@ impl Transport {
     /// `write_bytes` at the turn's end, for what goes to many: handed to the kernel at once where nothing is queued, so
     /// that the bytes are copied to no queue, and are in the cache for the next.
     pub fn write_now(&self, data: &Bytes) {
+        if data.is_empty() {
+            return;
+        }
         let sent = self.send_directly(&[], data);
         if sent < data.len() {
             self.write_bytes(data.slice(sent..));

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ const MAX_ROUNDS: usize = 100_000;
 
 #[derive(Default)]
 pub(crate) struct MemoryDriver {
-    bound: RefCell<Vec<u16>>,
+    bound: RefCell<Vec<SocketAddr>>,
     connects: RefCell<Vec<Connector>>,
     moved: Rc<Cell<u64>>,
     turning: Cell<bool>,
@@ -37,18 +37,27 @@ pub(crate) struct MemoryDriver {
 }
 
 impl MemoryDriver {
-    /// A port can be taken once, as with sockets.
-    pub(crate) fn bind(&self, address: &SocketAddr) -> io::Result<()> {
+    /// A port can be taken once, as with sockets; 0 is a free one.
+    pub(crate) fn bind(&self, mut address: SocketAddr) -> io::Result<SocketAddr> {
         let mut bound = self.bound.borrow_mut();
-        if address.port() != 0 && bound.contains(&address.port()) {
+        let in_use = |address: &SocketAddr| {
+            let (ip, port) = (address.ip(), address.port());
+            let same = |other: IpAddr| other == ip || other.is_unspecified() || ip.is_unspecified();
+            bound.iter().any(|other| other.port() == port && other.is_ipv4() == ip.is_ipv4() && same(other.ip()))
+        };
+        if address.port() == 0 {
+            let ports = (1024..u16::MAX).rev();
+            let free = ports.map(|port| SocketAddr::new(address.ip(), port)).find(|address| !in_use(address));
+            address = free.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        } else if in_use(&address) {
             return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
         }
-        bound.push(address.port());
-        Ok(())
+        bound.push(address);
+        Ok(address)
     }
 
-    pub(crate) fn unbind(&self, port: u16) {
-        self.bound.borrow_mut().retain(|other| *other != port);
+    pub(crate) fn unbind(&self, address: SocketAddr) {
+        self.bound.borrow_mut().retain(|other| *other != address);
     }
 
     pub(crate) fn connecting(&self, connector: Connector) {
@@ -112,8 +121,8 @@ impl MemoryReactor {
                     core.on_event(&source, readiness);
                 }
             }
-            let due = core.timers.borrow().next_deadline().is_some_and(|deadline| deadline <= core.time.now());
             core.finish_turn(false);
+            let due = core.timers.borrow().next_deadline().is_some_and(|deadline| deadline <= core.time.now());
             if core.stage.get() == Stage::Leaving {
                 driver.stopped.set(true);
                 crate::turn::shut_down(core);
@@ -161,7 +170,7 @@ impl MemoryReactor {
     /// When the connector is not connecting.
     pub fn accept(&self, connector: &Connector) -> MemoryPeer {
         self.check_connecting(connector);
-        let (_, port) = connector.destination();
+        let (_, port) = connector.target();
         let local = Address::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000)));
         let peer = Address::from(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let [ours, theirs] = pair([local, peer.clone()], &self.driver().moved);

@@ -64,6 +64,8 @@ pub(super) struct MemoryStream {
     abortive: bool,
     nodelay: bool,
     keepalive: bool,
+    /// A write was not taken whole: it is worth an event when there is room, as with a poller.
+    refused: Cell<bool>,
     /// Counts what moved, so that a test's reactor knows when it has settled.
     moved: Rc<Cell<u64>>,
 }
@@ -79,6 +81,7 @@ pub(super) fn pair(hosts: [Address; 2], moved: &Rc<Cell<u64>>) -> [MemoryStream;
         abortive: false,
         nodelay: true,
         keepalive: false,
+        refused: Cell::new(false),
         moved: moved.clone(),
     };
     [end(0, first), end(1, second)]
@@ -110,6 +113,7 @@ impl Stream for MemoryStream {
 
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let result = self.outgoing.borrow_mut().write(data);
+        self.refused.set(!matches!(&result, Ok(count) if *count == data.len()));
         self.count(result)
     }
 
@@ -175,7 +179,7 @@ impl Stream for MemoryStream {
     fn readiness(&self) -> Readiness {
         let (incoming, outgoing) = (self.incoming.borrow(), self.outgoing.borrow());
         let ended = incoming.finished || incoming.reset;
-        let writable = outgoing.bytes.len() < outgoing.room || outgoing.deaf;
+        let writable = (outgoing.bytes.len() < outgoing.room || outgoing.deaf) && self.refused.replace(false);
         Readiness { readable: ended || !incoming.bytes.is_empty(), writable, ended, error: incoming.reset }
     }
 }

@@ -5,11 +5,13 @@
 //! those that need the kernel use loopback sockets, whose peers are plain `std::net` in threads, and give up after
 //! seconds instead of hanging.
 
+mod at_rest;
 mod carried;
 mod closing;
 mod common;
 mod connectors;
 mod deferred;
+mod endings;
 mod factory;
 mod failure;
 mod faults;

@@ -176,3 +176,43 @@ fn a_protocol_handle_says_when_its_protocol_is_gone() {
     right.post(|_, _| unreachable!("it is gone"));
     pump.flush();
 }
+
+#[test]
+fn settle_runs_what_a_queued_call_makes_due() {
+    let reactor = MemoryReactor::new();
+    let called = Rc::new(Cell::new(false));
+    let flag = called.clone();
+    reactor.call_when_running(move |reactor| {
+        reactor.call_later(Duration::ZERO, move || flag.set(true));
+    });
+    reactor.settle();
+    assert!(called.get());
+}
+
+#[test]
+fn a_redirected_connectors_peer_is_where_it_was_sent() {
+    let reactor = MemoryReactor::new();
+    let connector = reactor.connect_tcp("first", 1, for_protocol(|| scripted(|_, _| {})));
+    reactor.settle();
+    let _a = reactor.accept(&connector);
+    assert!(connector.redirect("second", 2, scripted(|_, _| {})).is_ok());
+    reactor.settle();
+    let _b = reactor.accept(&connector);
+    assert_eq!(connector.transport().unwrap().peer().port(), Some(2));
+}
+
+#[test]
+fn port_0_is_a_free_one() {
+    let reactor = MemoryReactor::new();
+    let log = Log::default();
+    let shared = log.clone();
+    let port = reactor.listen_tcp(0, for_protocol(move || recorder(&shared))).unwrap();
+    assert_ne!(port.address().port(), Some(0));
+}
+
+#[test]
+fn the_same_port_of_two_interfaces_is_two_ports() {
+    let reactor = MemoryReactor::new();
+    let _a = reactor.listen_tcp("127.0.0.1:80", for_protocol(|| scripted(|_, _| {}))).unwrap();
+    let _b = reactor.listen_tcp("[::1]:80", for_protocol(|| scripted(|_, _| {}))).unwrap();
+}

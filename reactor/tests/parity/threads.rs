@@ -204,3 +204,45 @@ fn a_full_mailbox_and_a_dropped_reactor_are_errors() {
     drop(reactor);
     assert_eq!(handle.call_from_thread(|_| {}), Err(CallFromThreadError::ReactorGone));
 }
+
+#[test]
+fn a_job_ends_though_the_mailbox_was_full() {
+    let reactor = real_reactor();
+    let handle = reactor.handle();
+    while handle.call_from_thread(|_| {}).is_ok() {}
+    let got = Rc::new(Cell::new(None));
+    let slot = got.clone();
+    let stop = reactor.clone();
+    drop(reactor.defer_to_thread(|| 42).add_both(move |r| {
+        slot.set(Some(r.ok()));
+        stop.stop();
+    }));
+    std::thread::sleep(Duration::from_millis(100));
+    let stop = reactor.clone();
+    reactor.call_later(Duration::from_secs(2), move || stop.stop());
+    reactor.run().unwrap();
+    assert_eq!(got.take(), Some(Some(42)));
+}
+
+#[test]
+fn a_future_goes_on_though_the_mailbox_was_full() {
+    let reactor = real_reactor();
+    let handle = reactor.handle();
+    let (resolver, deferred) = reactor.deferred::<u32>();
+    let got = Rc::new(Cell::new(0));
+    let (slot, stop) = (got.clone(), reactor.clone());
+    drop(reactor.spawn(async move {
+        slot.set(deferred.await.unwrap());
+        stop.stop();
+    }));
+    reactor.call_when_running(move |reactor| {
+        reactor.call_later(Duration::from_millis(1), move || {
+            while handle.call_from_thread(|_| {}).is_ok() {}
+            resolver.resolve(42);
+        });
+        let stop = reactor.clone();
+        reactor.call_later(Duration::from_secs(3), move || stop.stop());
+    });
+    reactor.run().unwrap();
+    assert_eq!(got.take(), 42);
+}

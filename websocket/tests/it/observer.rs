@@ -341,7 +341,7 @@ fn an_acceptance_that_meets_the_end_of_the_connection_is_told() {
     peer.send(upgrade("/", &[]));
     peer.send("more"); // not read before it is decided, nor is the end behind it
     promises.next().resolve(Accept::default().into());
-    peer.close();
+    peer.reset();
     server.reactor.settle();
     server.wait(60.0);
     assert_eq!((notes.take(), server.handle.connection_count()), (vec!["Lost".to_owned()], 0));
