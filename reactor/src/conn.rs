@@ -226,6 +226,9 @@ impl Conn {
         }
         self.phase.set(Phase::Ending);
         self.abortive.set(abortive);
+        if abortive {
+            self.paused.set(true); // a protocol that has more to deliver stops there
+        }
         self.ending.set(Some(Box::new(reason)));
         self.out.borrow_mut().clear();
         transport.enqueue(Delivery::End);

@@ -9,9 +9,10 @@ use crate::frames::KEPT_BUFFER;
 use crate::handshake::Accepted;
 use crate::http::Request;
 use crate::message::{AsMessage, Frame, Message, PreparedMessage};
+use crate::pieces::MessageUnfinished;
 use crate::protocol::{Accept, Negotiation, Piece, WebSocketProtocol};
 use crate::sansio::{InvalidCloseCode, OpCode};
-use crate::sending::{ControlTooLong, MessageUnfinished};
+use crate::sending::ControlTooLong;
 use crate::socket::WebSocket;
 
 /// A protocol as programs for `autobahn.twisted.websocket` have it. Wrap its factory in an [`AutobahnFactory`].

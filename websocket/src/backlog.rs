@@ -154,6 +154,11 @@ impl Backlog {
     /// Drops the oldest messages that may be dropped, until there is room for `cost` below `cap`; how many were
     /// dropped, and whether there is room now.
     pub(crate) fn drop_oldest(&mut self, cost: usize, cap: usize) -> (u64, bool) {
+        let is_frame = |entry: &&(Option<u64>, Waiting)| matches!(entry.1, Waiting::Frame { .. });
+        let frames = self.queue.iter().flat_map(|queue| &queue.entries).filter(is_frame);
+        if frames.map(|(_, frame)| frame.cost()).sum::<usize>() + cost > cap {
+            return (0, false); // it would be in vain
+        }
         let mut dropped = 0;
         while self.bytes + cost > cap {
             let droppable = |(_, message): &(Option<u64>, Waiting)| !matches!(message, Waiting::Frame { .. });
@@ -167,6 +172,12 @@ impl Backlog {
             dropped += 1;
         }
         (dropped, true)
+    }
+
+    /// Whether our Close is still here.
+    pub(crate) fn has_close(&self) -> bool {
+        let last = self.queue.as_ref().and_then(|queue| queue.entries.back());
+        matches!(last, Some((_, Waiting::Frame { opcode: OpCode::Close, .. })))
     }
 
     /// Drops everything; how many messages that was, each in pieces by its last one.

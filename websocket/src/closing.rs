@@ -18,6 +18,8 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(crate) struct End {
     pub(crate) status: Option<CloseStatus>,
     sent: Option<u16>,
+    /// What we have ended it for.
+    failed_with: Option<u16>,
     received: Option<(u16, String)>,
     initiator: Option<Initiator>,
     failure: Option<Failure>,
@@ -152,14 +154,19 @@ impl WebSocket {
         }
         log::debug!("{}: failed with {code}: {failure}", self.peer());
         self.set_state(WebSocketState::Closed);
+        // our Close, if it waits, goes with it, and was not sent
+        let unsent = began == WebSocketState::Open || socket.backlog.borrow().has_close();
         self.drop_backlog();
-        if began == WebSocketState::Open {
+        if unsent {
             if let Ok(payload) = ClosePayload::new(Some((code, reason))) {
                 self.write_close(payload.as_bytes());
             }
         }
         let mut end = self.end();
-        end.sent = Some(code);
+        if unsent {
+            end.sent = Some(code);
+        }
+        end.failed_with = Some(code);
         end.initiator = Some(Initiator::Local);
         end.failure = Some(failure);
         drop(end);
@@ -182,7 +189,7 @@ impl WebSocket {
         let status = match (end.received.take(), &failure) {
             (Some((code, reason)), None) => CloseStatus { was_clean: true, code, reason, initiator, sent },
             (_, Some(failure)) => {
-                let code = end.sent.unwrap_or(close_code::ABNORMAL);
+                let code = end.failed_with.unwrap_or(close_code::ABNORMAL);
                 CloseStatus { was_clean: false, code, reason: failure.to_string(), initiator, sent }
             }
             (None, None) => {

@@ -11,9 +11,10 @@ use twistor_reactor::{Address, ClientFactory, Connector, Factory, Failure};
 use crate::closed::close_code;
 use crate::http::Request;
 use crate::message::Frame;
+use crate::pieces::MessageUnfinished;
 use crate::protocol::{Accept, Negotiation, Piece, WebSocketProtocol};
 use crate::sansio::{InvalidCloseCode, OpCode};
-use crate::sending::{ControlTooLong, MessageUnfinished};
+use crate::sending::ControlTooLong;
 use crate::socket::WebSocket;
 
 /// A frame's buffer up to this size is kept for the next one: it fits most, and a thousand idle connections own 4 MiB.

@@ -25,6 +25,7 @@ mod observer;
 mod opening;
 mod options;
 mod pending;
+mod pieces;
 mod protocol;
 mod reconnect;
 mod reconnecting;
@@ -47,8 +48,9 @@ mod lobby;
 
 // What users write, and what their callbacks get.
 pub use message::{AsMessage, Frame, Message, PreparedMessage};
+pub use pieces::MessageUnfinished;
 pub use protocol::{Accept, Negotiation, Piece, Refusal, WebSocketProtocol};
-pub use sending::{ControlTooLong, MessageUnfinished};
+pub use sending::ControlTooLong;
 pub use socket::{WebSocket, WebSocketState};
 
 // Servers and clients.

@@ -141,7 +141,7 @@ struct Prepared {
 }
 
 /// A compressed frame, by its window bits and level; `None`: it is not worth it.
-type Variant = ((u8, u8), Option<Bytes>);
+type Variant = ((u8, u8, usize), Option<Bytes>);
 
 impl PreparedMessage {
     /// Encodes a message.
@@ -179,9 +179,9 @@ impl PreparedMessage {
     }
 
     /// The frame for a server's connection that compresses without context takeover: compressed once for each window
-    /// size and level, of which there are few; the plain frame if that is not larger.
+    /// size, level and threshold, of which there are few; the plain frame if that is not larger.
     pub(crate) fn deflated(&self, agreed: &Agreed) -> Bytes {
-        let key = (agreed.server_max_window_bits, agreed.level);
+        let key = (agreed.server_max_window_bits, agreed.level, agreed.threshold);
         let mut variants = self.0.deflated.borrow_mut();
         let found = variants.iter().find(|(made_for, _)| *made_for == key);
         let frame = found.map(|(_, frame)| frame.clone()).unwrap_or_else(|| {

@@ -132,7 +132,7 @@ impl Room {
     /// Writes to all members what they have not had.
     fn flush(&self) {
         let gone = self.0.borrow_mut().flush(self);
-        drop(gone);
+        drop(gone); // the turn, too: it may hold the last of a member that has left
     }
 
     /// How many members there are: open ones, all looked at.
@@ -292,12 +292,12 @@ impl Members {
     }
 
     /// Writes what this turn has brought; gives those that had gone.
-    fn flush(&mut self, room: &Room) -> Vec<WebSocket> {
-        let turn = mem::take(&mut self.turn);
+    fn flush(&mut self, room: &Room) -> (Vec<WebSocket>, Turn) {
+        let mut turn = mem::take(&mut self.turn);
         if turn.messages.is_empty() {
-            return Vec::new();
+            return (Vec::new(), turn);
         }
-        let frames = Bytes::from(turn.frames);
+        let frames = Bytes::from(mem::take(&mut turn.frames));
         let mut all_open = true;
         for socket in &self.sockets {
             all_open &= socket.is_open();
@@ -311,7 +311,7 @@ impl Members {
                 (false, had) => turn.messages[had..].iter().for_each(|message| socket.send_prepared(message)),
             }
         }
-        if all_open { Vec::new() } else { self.prune() }
+        (if all_open { Vec::new() } else { self.prune() }, turn)
     }
 
     /// Takes out, and gives, those that are not open any more.

@@ -169,29 +169,36 @@ impl WebSocket {
 
     fn wait(&self, key: Option<u64>, length: usize, waiting: impl FnOnce() -> Waiting) {
         let socket = self.socket();
-        let cap = socket.options.buffer.cap.saturating_sub(socket.transport.buffered());
-        let mut backlog = socket.backlog.borrow_mut();
-        if backlog.bytes() + cost(length) > cap {
-            let (dropped, room) = match socket.options.overflow {
-                Overflow::Close => {
-                    drop(backlog);
-                    return self.overflowed();
-                }
-                Overflow::DropOldest if cost(length) <= cap => backlog.drop_oldest(cost(length), cap),
-                // there is no room for the new one, whatever else is dropped
-                Overflow::DropOldest | Overflow::DropNewest => (0, false),
+        if !self.make_room(cost(length)) {
+            return match socket.options.overflow {
+                Overflow::Close => self.overflowed(),
+                Overflow::DropOldest | Overflow::DropNewest => self.count_dropped(1),
             };
-            self.count_dropped(dropped + u64::from(!room));
-            if !room {
-                return;
-            }
         }
+        let mut backlog = socket.backlog.borrow_mut();
         match socket.unfinished.get() {
             None => backlog.push(key, waiting()),
             // RFC 6455, 5.4: fragments of one message MUST NOT be interleaved with another's
             Some(_) => backlog.hold(key, waiting()),
         }
         socket.plain.set(false);
+    }
+
+    /// Whether there is room for what is to wait, after others were dropped for it if they may be.
+    pub(crate) fn make_room(&self, cost: usize) -> bool {
+        let socket = self.socket();
+        let cap = socket.options.buffer.cap.saturating_sub(socket.transport.buffered());
+        let mut backlog = socket.backlog.borrow_mut();
+        if backlog.bytes() + cost <= cap {
+            return true;
+        }
+        let (dropped, room) = match socket.options.overflow {
+            Overflow::DropOldest => backlog.drop_oldest(cost, cap),
+            Overflow::Close | Overflow::DropNewest => (0, false),
+        };
+        drop(backlog);
+        self.count_dropped(dropped);
+        room
     }
 
     /// The transport has drained: what waits goes on its way, as much as there is room for.
@@ -279,68 +286,6 @@ impl WebSocket {
         self.socket().transport.write_bytes(frame.into());
     }
 
-    /// Begins a message that is sent in pieces, each a frame: `send_piece` any number of times, `end_message` last.
-    /// Other messages, those of rooms too, wait until then, as [`Options::buffer`](crate::Options::buffer) and
-    /// `overflow` say; a close does not, and they are dropped. Pings and pongs go between the pieces.
-    ///
-    /// # Errors
-    /// [`MessageUnfinished`] when another one was begun.
-    pub fn begin_message(&self, is_binary: bool) -> Result<(), MessageUnfinished> {
-        if self.socket().unfinished.get().is_some() {
-            return Err(MessageUnfinished::AlreadyBegun);
-        }
-        self.catch_up();
-        self.socket().unfinished.set(Some(if is_binary { OpCode::Binary } else { OpCode::Text }));
-        self.socket().plain.set(false);
-        Ok(())
-    }
-
-    /// Sends a frame of the message that was begun, uncompressed. Text may be cut anywhere.
-    ///
-    /// # Errors
-    /// [`MessageUnfinished`] when none was begun.
-    pub fn send_piece(&self, payload: &[u8]) -> Result<(), MessageUnfinished> {
-        self.write_piece(false, payload)
-    }
-
-    /// Sends the last frame of the message that was begun.
-    ///
-    /// # Errors
-    /// [`MessageUnfinished`] when none was begun.
-    pub fn end_message(&self, payload: &[u8]) -> Result<(), MessageUnfinished> {
-        self.write_piece(true, payload)?;
-        self.socket().unfinished.set(None);
-        self.socket().backlog.borrow_mut().release();
-        self.feed();
-        if self.socket().drain_awaited.get() {
-            self.socket().transport.notify_drained();
-        }
-        Ok(())
-    }
-
-    fn write_piece(&self, fin: bool, payload: &[u8]) -> Result<(), MessageUnfinished> {
-        let opcode = self.socket().unfinished.get().ok_or(MessageUnfinished::NotBegun)?;
-        self.socket().unfinished.set(Some(OpCode::Continuation));
-        if self.socket().state.get() != WebSocketState::Open {
-            return Ok(());
-        }
-        self.count_sent(u64::from(fin), payload.len());
-        let socket = self.socket();
-        if socket.transport.buffered() <= socket.high && !socket.backlog.borrow().is_ready() {
-            self.write_frame(fin, false, opcode, payload);
-            return Ok(());
-        }
-        let room = socket.options.buffer.cap.saturating_sub(self.buffered());
-        if cost(payload.len()) > room {
-            // a message that has begun can only be finished or ended with its connection
-            self.overflowed();
-            return Ok(());
-        }
-        let payload = Bytes::copy_from_slice(payload);
-        socket.backlog.borrow_mut().push_piece(Waiting::Frame { fin, opcode, payload });
-        Ok(())
-    }
-
     /// Sends a ping, at most 125 bytes; the pong comes to
     /// [`pong_received`](crate::WebSocketProtocol::pong_received). It overtakes the messages that wait for a slow peer;
     /// before it goes only what the transport has: at most [`BufferLimits::high`](twistor_reactor::BufferLimits::high)
@@ -385,23 +330,3 @@ impl fmt::Display for ControlTooLong {
 }
 
 impl std::error::Error for ControlTooLong {}
-
-/// Pieces of a message out of order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MessageUnfinished {
-    /// `begin_message` while another one is unfinished.
-    AlreadyBegun,
-    /// `send_piece` or `end_message` before `begin_message`.
-    NotBegun,
-}
-
-impl fmt::Display for MessageUnfinished {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::AlreadyBegun => "a message was begun before this one and has not ended",
-            Self::NotBegun => "no message was begun",
-        })
-    }
-}
-
-impl std::error::Error for MessageUnfinished {}

@@ -15,7 +15,7 @@ use crate::protocol::{Piece, WebSocketProtocol};
 use crate::sansio::deflate::{Agreed, Contexts, Inflater};
 use crate::sansio::{Delivery, Event, OpCode, Receiver, Role};
 use crate::settings::Settings;
-use crate::socket::{WebSocket, WebSocketState};
+use crate::socket::{Awaited, WebSocket, WebSocketState};
 
 /// Enough of a message to see that it is large ([`Receiver::room`]).
 const FIRST_READ: usize = 20 * 1024;
@@ -172,7 +172,8 @@ impl<P: WebSocketProtocol> Protocol for Session<P> {
                 Err(error) => return socket.fail_frame(error),
             }
             if transport.paused() {
-                if !input.is_empty() || self.receiver.has_due() {
+                // or aborted: then nothing more is delivered
+                if transport.is_connected() && (!input.is_empty() || self.receiver.has_due()) {
                     transport.unread(input);
                 }
                 return;
@@ -316,10 +317,18 @@ fn look(socket: &WebSocket, sent_before: u64) {
     let progress = socket.transport().buffered() > 0 && socket.transport().bytes_sent() > sent_before;
     // while the application reads nothing, no answer could be heard
     let alive = state.heard.replace(false) || progress || socket.transport().paused();
-    let ping = state.ping.take();
-    if ping.is_some() && !alive {
-        log::debug!("{}: no sign of life", socket.peer());
-        return socket.silent();
+    match state.awaited.replace(Awaited::Nothing) {
+        Awaited::Life if !alive => {
+            let left = ping_time_left(socket);
+            // the loop may have been busy, or reading paused until just now: it reads once more before the next timers
+            state.awaited.set(if left.is_zero() { Awaited::LastRead } else { Awaited::Life });
+            return keep_alive(socket.clone(), left);
+        }
+        Awaited::LastRead if !alive => {
+            log::debug!("{}: no sign of life", socket.peer());
+            return socket.silent();
+        }
+        _ => {}
     }
     let (looks, silent) = state.looks.get();
     let (looks, silent) = (looks + 1, if alive { 0 } else { silent + 1 });
@@ -334,12 +343,22 @@ fn look(socket: &WebSocket, sent_before: u64) {
     state.looks.set((0, 0));
     let token: u64 = rand::random();
     state.ping.set(Some(Box::new((token, socket.reactor().now()))));
+    state.awaited.set(Awaited::Life);
     socket.write_frame(true, false, OpCode::Ping, &token.to_be_bytes());
     // one that is alive has shown it, and needs no hurry
     keep_alive(socket.clone(), if alive { interval / 2 } else { state.options.ping_timeout });
 }
 
 /// Whether a pong answers a keepalive ping, which is not the application's.
+/// What is left of [`Options::ping_timeout`](crate::Options::ping_timeout).
+fn ping_time_left(socket: &WebSocket) -> Duration {
+    let state = socket.socket();
+    let ping = state.ping.take();
+    let waited = ping.as_ref().map(|ping| socket.reactor().now().saturating_duration_since(ping.1));
+    state.ping.set(ping);
+    state.options.ping_timeout.saturating_sub(waited.unwrap_or(Duration::MAX))
+}
+
 fn is_keepalive_pong(socket: &WebSocket, payload: &[u8]) -> bool {
     let state = socket.socket();
     match state.ping.take() {

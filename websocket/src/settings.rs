@@ -61,7 +61,7 @@ impl Settings {
     /// Adds to the traffic of this turn, if anybody counts it. A handle may do this: the observer hears of it from the
     /// queue.
     pub(crate) fn count(self: &Rc<Self>, transport: &Transport, add: impl FnOnce(&mut Traffic)) {
-        let Some(observed) = self.observer().filter(|_| transport.is_connected()) else { return };
+        let Some(observed) = self.observer() else { return };
         let mut traffic = observed.traffic.get();
         add(&mut traffic);
         observed.traffic.set(traffic);

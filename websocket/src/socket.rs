@@ -40,6 +40,16 @@ pub enum WebSocketState {
     Gone,
 }
 
+/// What is awaited after a keepalive ping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    Nothing,
+    /// Any sign of life.
+    Life,
+    /// The time is up, but what came while the loop was busy has yet to be read.
+    LastRead,
+}
+
 pub(crate) struct Socket {
     pub(crate) transport: Transport,
     pub(crate) role: Role,
@@ -68,6 +78,7 @@ pub(crate) struct Socket {
     pub(crate) looks: Cell<(u8, u8)>,
     /// The keepalive ping that waits for its answer.
     pub(crate) ping: Cell<Option<Box<(u64, Instant)>>>,
+    pub(crate) awaited: Cell<Awaited>,
     /// In microseconds; 0 before the first answer.
     pub(crate) round_trip: Cell<u32>,
     pub(crate) unanswered_ping: Cell<Option<Box<[u8]>>>,
@@ -122,6 +133,7 @@ impl WebSocket {
             heard: Cell::new(false),
             looks: Cell::default(),
             ping: Cell::new(None),
+            awaited: Cell::new(Awaited::Nothing),
             round_trip: Cell::new(0),
             drain_awaited: Cell::new(false),
             unanswered_ping: Cell::default(),
@@ -177,6 +189,9 @@ impl WebSocket {
     }
 
     pub(crate) fn count_sent(&self, messages: u64, bytes: usize) {
+        if !self.0.transport.is_connected() {
+            return; // it goes nowhere
+        }
         self.count(|traffic| {
             traffic.messages_sent += messages;
             traffic.bytes_sent += bytes as u64;

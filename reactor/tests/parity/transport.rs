@@ -66,8 +66,10 @@ fn large_buffers_arrive_complete_over_a_socket() {
     let pattern: Vec<u8> = (0..=250).collect();
     let reactor = real_reactor();
     let all = pattern.repeat(REPEATS);
+    let log = Log::default();
+    let written = log.clone();
     let factory = for_protocol(move || {
-        let all = all.clone();
+        let (all, written) = (all.clone(), written.clone());
         scripted(move |transport, event| {
             if let Event::Made = event {
                 let (first, rest) = all.split_at(all.len() / 3);
@@ -75,13 +77,15 @@ fn large_buffers_arrive_complete_over_a_socket() {
                 transport.write_bytes(bytes::Bytes::copy_from_slice(rest));
                 assert!(transport.buffered() > 0, "the kernel took it all");
                 transport.lose_connection();
+                written.add("written");
             }
         })
     });
     let port = reactor.listen_tcp("127.0.0.1:0", factory).unwrap();
-    let address = port.address().clone();
+    let (address, seen) = (port.address().clone(), log.clone());
     let received = play(&reactor, move || {
         let mut peer = dial(&address);
+        seen.wait_for(1, "written"); // while nobody reads, the kernel's buffers do not grow
         let mut all = Vec::new();
         let mut buffer = [0; 79_190];
         for size in (1..buffer.len()).step_by(997).cycle() {

@@ -325,3 +325,15 @@ fn a_client_and_a_server_agree() {
     assert!(got[0].masked && got[0].rsv == 4);
     assert_eq!(inflated(&got[0].payload), words.as_bytes());
 }
+
+/// RFC 7692, 7.2.3.6, has a byte for it, but zlib may make nothing of an empty message.
+#[test]
+fn an_empty_compressed_payload_is_an_empty_message_and_spoils_no_other() {
+    for takeover in [false, true] {
+        let options = DeflateOptions { client_no_context_takeover: !takeover, ..DeflateOptions::default() };
+        let server = with(options, |mould| mould);
+        let peer = open(&server);
+        peer.frames(&[text("").rsv(4), compressed("Hello"), text("").rsv(4), text([0]).rsv(4), compressed("Hello")]);
+        assert_eq!(server.log.take()[1..], ["text", "text Hello", "text", "text", "text Hello"], "{takeover}");
+    }
+}

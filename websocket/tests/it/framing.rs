@@ -214,3 +214,52 @@ fn what_a_frame_borrows_is_what_was_sent() {
     peer.frame(&binary(&payload));
     assert_eq!(total.get(), expected);
 }
+
+#[test]
+fn nothing_is_delivered_after_an_abort() {
+    for pieces in [false, true] {
+        let server = Server::with(Options::default(), |mould| {
+            let mould = mould.acting(|socket, event| {
+                if matches!(event, Event::Message(_) | Event::Piece(_)) {
+                    socket.abort();
+                }
+            });
+            if pieces { mould.in_pieces() } else { mould }
+        });
+        let peer = server.open();
+        peer.frames(&[text("one"), text("two"), ping("three"), text("four")]);
+        let first = if pieces { "Begin { is_binary: false }" } else { "text one" };
+        assert_eq!(server.log.take(), ["made", first, "lost"]);
+    }
+}
+
+#[test]
+fn a_violation_while_our_close_waits_is_told() {
+    let server = Server::new();
+    let peer = server.open();
+    peer.set_room(0);
+    for _ in 0..10 {
+        server.log.socket(0).send_binary(&[7; 60_000]);
+    }
+    server.log.socket(0).close();
+    peer.frame(&text(b"\xff"));
+    peer.set_room(usize::MAX);
+    server.reactor.settle();
+    let lines = peer.lines();
+    server.wait(10.0);
+    println!("{lines:?} {:?}", server.log.last_status());
+    assert!(lines.last().is_some_and(|line| line.starts_with("close")), "{lines:?}");
+}
+
+#[test]
+fn sent_is_what_was_sent() {
+    let server = Server::new();
+    let peer = server.open();
+    server.log.socket(0).close();
+    peer.frame(&text(b"\xff"));
+    let lines = peer.lines();
+    server.wait(10.0);
+    assert_eq!(lines, ["close 1000"]);
+    println!("{:?}", server.log.last_status());
+    assert_eq!(server.log.last_status().sent, Some(1000));
+}

@@ -175,3 +175,81 @@ fn busy_connections_are_pinged_for_their_round_trip_time_if_asked() {
     }
     assert_eq!(server.log.count("lost"), 0);
 }
+
+#[test]
+fn a_busy_peers_ping_has_the_whole_ping_timeout() {
+    let options = Options {
+        ping_interval: Some(Duration::from_secs(2)),
+        ping_timeout: Duration::from_secs(10),
+        ping_when_busy: true,
+        ..Options::default()
+    };
+    let server = Server::with(options, |mould| mould);
+    let peer = server.open();
+    for _ in 0..2 {
+        peer.frame(&text("busy"));
+        peer.wait(1.0);
+    }
+    assert_eq!(peer.got().len(), 1, "a ping, at 2 s");
+    peer.wait(9.0);
+    assert_eq!(server.log.count("lost"), 0, "{:?}", server.log.take());
+}
+
+#[test]
+fn a_late_pong_is_not_the_applications() {
+    let options = Options {
+        ping_interval: Some(Duration::from_secs(2)),
+        ping_timeout: Duration::from_secs(10),
+        ping_when_busy: true,
+        ..Options::default()
+    };
+    let server = Server::with(options, |m| m);
+    let peer = server.open();
+    for _ in 0..2 {
+        peer.frame(&text("busy"));
+        peer.wait(1.0);
+    }
+    let got = peer.got();
+    assert_eq!(got.len(), 1);
+    peer.frame(&text("busy"));
+    peer.wait(1.25);
+    peer.frame(&pong(&got[0].payload));
+    println!(
+        "{:?} {:?}",
+        server.log.take().iter().filter(|l| l.starts_with("pong")).collect::<Vec<_>>(),
+        server.log.socket(0).round_trip_time()
+    );
+    assert!(server.log.socket(0).round_trip_time().is_some());
+}
+
+#[test]
+fn a_pong_that_is_read_after_a_pause_is_not_the_applications() {
+    let server = Server::new();
+    let peer = server.open();
+    peer.wait(30.0);
+    let got = peer.got();
+    server.log.socket(0).pause_producing();
+    peer.frame(&pong(&got[0].payload));
+    peer.wait(20.0);
+    server.log.socket(0).resume_producing();
+    peer.wait(0.25);
+    let log = server.log.take();
+    assert_eq!(log, ["made"]);
+}
+
+#[test]
+fn what_came_during_a_pause_is_read_before_the_time_is_up() {
+    let server = Server::new();
+    let peer = server.open();
+    peer.wait(30.0);
+    let got = peer.got();
+    let socket = server.log.socket(0);
+    socket.pause_producing();
+    let s = socket.clone();
+    socket.reactor().call_later(Duration::from_millis(14_999), move || s.resume_producing());
+    peer.frame(&pong(&got[0].payload));
+    server.reactor.advance(Duration::from_secs(16));
+    let log = server.log.take();
+    assert_eq!(server.log.count("lost"), 0, "{log:?}");
+    assert!(socket.is_open(), "{log:?}");
+}

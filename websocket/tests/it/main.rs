@@ -41,6 +41,7 @@ mod proxy;
 mod reconnecting;
 mod redirects;
 mod request_head;
+mod rooms;
 mod sending;
 mod shutdown;
 mod site;

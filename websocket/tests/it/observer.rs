@@ -217,7 +217,7 @@ fn timeouts_can_be_told_apart() {
     let _deaf = server.open();
     server.log.socket(1).close();
     server.wait(6.0);
-    assert_eq!(notes.take(), ["opened", "closed 1000 clean: false CloseTimeout"]);
+    assert_eq!(notes.take(), ["opened", "closed 1006 clean: false CloseTimeout"]);
 }
 
 // T2
@@ -375,4 +375,17 @@ fn a_refusal_whose_protocol_panics_when_it_is_dropped_is_told_once() {
     reactor.settle();
     reactor.advance(Duration::from_secs(60));
     assert_eq!((notes.take(), peer.http().status()), (vec!["Refused(403)".to_owned()], 403));
+}
+
+#[test]
+fn what_still_waited_at_the_end_is_told_as_dropped() {
+    let (server, notes) = observed(Options::default(), |mould| mould);
+    let peer = server.open();
+    peer.set_room(0);
+    (0..10).for_each(|_| server.log.socket(0).send_binary(&[0; 60_000]));
+    peer.reset();
+    server.wait(1.0);
+    assert_eq!(server.log.socket(0).dropped(), 8);
+    let notes = notes.take();
+    assert!(notes.iter().any(|note| note.ends_with("8 dropped")), "{notes:?}");
 }

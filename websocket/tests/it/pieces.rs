@@ -1,5 +1,6 @@
 //! Messages in pieces, received and sent, and pauses in the middle of them.
 
+use twistor_reactor::BufferLimits;
 use twistor_websocket::{Frame, Options, Overflow, Piece, PreparedMessage, Room};
 
 use crate::support::{Event, Recorder, Server, binary, close, continuation, ping, text};
@@ -256,4 +257,44 @@ fn messages_in_pieces_and_fragments_that_still_wait_at_the_end_are_counted_as_dr
         peer.settle();
         assert_eq!(socket.dropped(), 3 + u64::from(auto_fragment.is_some()), "{auto_fragment:?}");
     }
+}
+
+/// Little room, and the oldest make some for the newest.
+fn small() -> Options {
+    let buffer = BufferLimits { high: 4096, low: 1024, cap: 16 * 1024 };
+    Options { overflow: Overflow::DropOldest, buffer, ping_interval: None, ..Options::default() }
+}
+
+#[test]
+fn drop_oldest_drops_nothing_in_vain() {
+    let server = Server::with(small(), |mould| mould);
+    let peer = server.open();
+    peer.set_room(0);
+    let socket = server.log.socket(0);
+    socket.send_binary(&[0; 5000]); // transport is above high
+    server.reactor.settle();
+    socket.send_text("old");
+    socket.begin_message(true).unwrap();
+    for _ in 0..9 {
+        socket.send_piece(&[1; 1000]).unwrap();
+    }
+    socket.send_binary(&[2; 3000]); // not even without "old"
+    socket.end_message(b"").unwrap();
+    peer.set_room(usize::MAX);
+    server.reactor.settle();
+    assert!(peer.lines().contains(&"text old".to_owned()));
+    assert_eq!(socket.dropped(), 1);
+}
+
+#[test]
+fn a_piece_does_not_end_a_connection_that_may_drop_messages() {
+    let server = Server::with(small(), |mould| mould);
+    let peer = server.open();
+    peer.set_room(0);
+    let socket = server.log.socket(0);
+    socket.begin_message(true).unwrap();
+    socket.send_piece(&[1; 5000]).unwrap();
+    (0..100).for_each(|_| socket.send_binary(&[3; 500])); // fills the backlog, droppable
+    socket.send_piece(&[1; 1000]).unwrap();
+    assert!(socket.is_open());
 }

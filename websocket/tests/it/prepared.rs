@@ -138,3 +138,27 @@ fn a_client_masks_it_and_auto_fragment_cuts_it() {
     assert!(got.iter().all(|frame| frame.masked));
     assert_eq!(got.iter().map(ToString::to_string).collect::<Vec<_>>(), ["fragment of text hel", "continuation lo"]);
 }
+
+#[test]
+fn a_prepared_message_heeds_each_threshold() {
+    let deflate = |threshold| Options {
+        compression: Some(DeflateOptions { threshold, ..DeflateOptions::default() }),
+        ..Options::default()
+    };
+    let (low, high) = (Server::with(deflate(32), |m| m), Server::with(deflate(1024), |m| m));
+    let (a, b) = (low.connect(), high.connect());
+    let ext = ["Sec-WebSocket-Extensions: permessage-deflate"];
+    a.open("/", &ext);
+    b.open("/", &ext);
+    let message = PreparedMessage::new("x".repeat(100));
+    low.log.socket(0).send_prepared(&message);
+    high.log.socket(0).send_prepared(&message);
+    low.reactor.settle();
+    high.reactor.settle();
+    drop((a.got(), b.lines()));
+    high.log.socket(0).send_message("x".repeat(100));
+    high.log.socket(0).send_prepared(&message);
+    high.reactor.settle();
+    let got = b.got();
+    assert_eq!(got[0], got[1]);
+}

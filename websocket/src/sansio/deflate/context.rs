@@ -180,6 +180,8 @@ pub struct Inflater {
     ended: bool,
     /// Final blocks met inside this message.
     streams: u32,
+    /// Something of the message has come.
+    begun: bool,
     /// How much of the tail has been fed after the message's own bytes.
     fed: u8,
 }
@@ -199,6 +201,7 @@ impl Inflater {
             takeover: !no_takeover,
             ended: false,
             streams: 0,
+            begun: false,
             fed: 0,
         }
     }
@@ -216,6 +219,7 @@ impl Inflater {
             self.context = None;
             self.ended = false;
             self.streams = 0;
+            self.begun = false;
             self.fed = 0;
         }
         inflated
@@ -237,6 +241,7 @@ impl Inflater {
     /// Inflates what fits the spare room of `out`, taking it off the front of `part`. True when `part` is used up and
     /// nothing more is to come out; false when `out` is full.
     pub(in crate::sansio) fn part(&mut self, part: &mut &[u8], out: &mut Vec<u8>) -> Result<bool, InflateError> {
+        self.begun |= !part.is_empty();
         let context = self.context.get_or_insert_with(|| match self.takeover {
             true => Box::new(Decompress::new_with_window_bits(false, self.window_bits)),
             false => self.contexts.take_inflate(),
@@ -272,6 +277,11 @@ impl Inflater {
 
     /// The same for the end of the message. True when the message is complete.
     pub(in crate::sansio) fn finish(&mut self, out: &mut Vec<u8>) -> Result<bool, InflateError> {
+        if !self.begun {
+            // Not what RFC 7692, 7.2.3.6, makes of an empty message, but what zlib makes of one behind another. The tail
+            // alone would be read as the beginning of the next message.
+            return Ok(true);
+        }
         let tail = tail(self.takeover);
         // RFC 7692, 7.2.3.4: a final block at the very end needs nothing after it.
         if !(self.ended && self.fed == 0) {
@@ -284,6 +294,7 @@ impl Inflater {
         }
         self.fed = 0;
         self.streams = 0;
+        self.begun = false;
         if !self.takeover {
             if !std::mem::take(&mut self.ended) {
                 return Err(InflateError::Corrupt);
