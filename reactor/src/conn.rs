@@ -297,6 +297,7 @@ impl Transport {
     }
 
     /// A send failed: the peer is gone, but what it sent before that is read first, as Twisted does.
+    #[cold]
     pub(crate) fn send_failed(&self, error: io::Error) {
         let conn = self.conn();
         if !conn.wants_input() {

@@ -121,10 +121,15 @@ impl Outbox {
             self.sent = 0;
             self.tail.clear();
         } else if self.sent > COMPACT_FROM && self.sent >= self.len {
-            // it may never be empty: what has been sent must not stay for ever
-            self.tail.drain(..self.sent);
-            self.sent = 0;
+            self.compact();
         }
+    }
+
+    /// It may never be empty: what has been sent must not stay for ever.
+    #[cold]
+    fn compact(&mut self) {
+        self.tail.drain(..self.sent);
+        self.sent = 0;
     }
 
     pub(crate) fn clear(&mut self) {

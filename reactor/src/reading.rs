@@ -105,6 +105,7 @@ impl Transport {
         drained
     }
 
+    #[cold]
     fn read_end(&self, core: &Rc<Core>) {
         if let Some(reason) = self.conn().broken() {
             return self.conn().end(self, reason, false);
@@ -114,6 +115,7 @@ impl Transport {
         self.callback(core, Protocol::read_connection_lost);
     }
 
+    #[cold]
     fn read_failed(&self, error: io::Error) {
         match error.kind() {
             io::ErrorKind::WouldBlock => {
