@@ -6,7 +6,7 @@ use twistor_reactor::{Address, ClientFactory, Connector, Factory, Failure};
 
 use crate::closed::{CloseStatus, close_code};
 use crate::frames::KEPT_BUFFER;
-use crate::handshake::Accepted;
+use crate::handshake::{Accepted, ClientRequest};
 use crate::http::Request;
 use crate::message::{AsMessage, Frame, Message, PreparedMessage};
 use crate::pieces::MessageUnfinished;
@@ -60,6 +60,11 @@ pub trait AutobahnProtocol: 'static {
     /// Server: `onConnect(request)`.
     fn on_connect(&mut self, request: &Request) -> Negotiation {
         Accept::default().into()
+    }
+
+    /// Client: `onConnecting(transport_details)`; `Some` is its `ConnectingRequest`, to be sent instead.
+    fn on_connecting(&mut self, peer: &Address, request: &ClientRequest) -> Option<ClientRequest> {
+        None
     }
 
     /// Client: `onConnect(response)`.
@@ -262,6 +267,10 @@ impl<P: AutobahnProtocol> Autobahn<P> {
 impl<P: AutobahnProtocol> WebSocketProtocol for Autobahn<P> {
     fn negotiate(&mut self, request: &Request) -> Negotiation {
         self.protocol.on_connect(request)
+    }
+
+    fn connecting(&mut self, peer: &Address, request: &ClientRequest) -> Option<ClientRequest> {
+        self.protocol.on_connecting(peer, request)
     }
 
     fn handshake_accepted(&mut self, socket: &WebSocket, response: &Accepted) {

@@ -3,7 +3,7 @@
 use std::cell::RefMut;
 use std::time::Duration;
 
-use twistor_reactor::{Failure, Transport};
+use twistor_reactor::{Deferred, Failure, Resolver, Transport};
 
 use crate::closed::{CloseStatus, Initiator, LimitExceeded, WebSocketClosed, close_code};
 use crate::sansio::{ClosePayload, FrameError, Role};
@@ -25,6 +25,8 @@ pub(crate) struct End {
     failure: Option<Failure>,
     /// The peer did not answer our Close in time.
     pub(crate) timed_out: bool,
+    /// Who waits for it.
+    waiting: Vec<Resolver<CloseStatus>>,
 }
 
 /// Ends a connection after what is queued, leaving the peer time to read it.
@@ -40,6 +42,29 @@ impl WebSocket {
     /// What is known about the end; nothing is kept of it before there is something to know.
     fn end(&self) -> RefMut<'_, End> {
         RefMut::map(self.socket().end.borrow_mut(), |end| &mut **end.get_or_insert_default())
+    }
+
+    /// Fires when it is over, with how it ended: Autobahn's future `is_closed`, as
+    /// [`close_status`](Self::close_status). At once if it is over.
+    ///
+    /// # Panics
+    /// As [`reactor`](Self::reactor).
+    ///
+    /// ```
+    /// # use twistor_reactor::Failure;
+    /// # use twistor_websocket::WebSocket;
+    /// async fn goodbye(socket: WebSocket) -> Result<bool, Failure> {
+    ///     socket.close();
+    ///     Ok(socket.when_closed().await?.was_clean)
+    /// }
+    /// ```
+    pub fn when_closed(&self) -> Deferred<CloseStatus> {
+        let (resolver, closed) = self.reactor().deferred();
+        match self.close_status() {
+            Some(status) => resolver.resolve(status),
+            None => self.end().waiting.push(resolver),
+        }
+        closed
     }
 
     /// Our Close comes first.
@@ -197,6 +222,9 @@ impl WebSocket {
             }
         };
         end.status = Some(status.clone());
+        let waiting = std::mem::take(&mut end.waiting);
+        drop(end);
+        waiting.into_iter().for_each(|resolver| resolver.resolve(status.clone()));
         log::debug!("{}: {status}", self.peer());
         Failure::new(WebSocketClosed { status, cause: failure.unwrap_or_else(|| reason.clone()) })
     }

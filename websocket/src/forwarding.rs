@@ -8,6 +8,14 @@ use crate::socket::WebSocket;
 /// business with. The others (`negotiate`, `connection_made`, `connection_lost`, `inner`) it writes itself.
 macro_rules! forward_callbacks {
     ($inner:ident) => {
+        fn connecting(
+            &mut self,
+            peer: &twistor_reactor::Address,
+            request: &$crate::handshake::ClientRequest,
+        ) -> Option<$crate::handshake::ClientRequest> {
+            self.$inner.connecting(peer, request)
+        }
+
         fn handshake_accepted(&mut self, socket: &$crate::WebSocket, response: &$crate::handshake::Accepted) {
             self.$inner.handshake_accepted(socket, response);
         }

@@ -52,7 +52,11 @@ impl<P: WebSocketProtocol> WebSocketClient<P> {
         Self { inner, request, options, key, reader, proxy, tunnelled, course, refused, around, deadline }
     }
 
-    fn send_request(&self, transport: &Transport) {
+    fn send_request(&mut self, transport: &Transport) {
+        let own = self.inner.as_mut().and_then(|inner| inner.connecting(transport.peer(), &self.request));
+        if let Some(own) = own {
+            self.request = Rc::new(own);
+        }
         let mut out = Vec::new();
         self.request.encode(&self.key, &mut out);
         transport.write(out);

@@ -3,9 +3,9 @@
 use std::any::{Any, TypeId};
 
 use ::http::{HeaderMap, StatusCode};
-use twistor_reactor::{Deferred, Failure};
+use twistor_reactor::{Address, Deferred, Failure};
 
-use crate::handshake::Accepted;
+use crate::handshake::{Accepted, ClientRequest};
 use crate::http::{InvalidHeader, Request, Response};
 use crate::message::Frame;
 use crate::socket::WebSocket;
@@ -33,6 +33,27 @@ pub trait WebSocketProtocol: 'static {
     /// the first of the options' subprotocols that the client offers.
     fn negotiate(&mut self, request: &Request) -> Negotiation {
         Negotiation::Accept(Accept::default())
+    }
+
+    /// Client: the TCP connection is there (through the proxy, if there is one), and `request` is about to be sent; if
+    /// this gives another, that is. For what each attempt is to have anew, such as a token that expires. It is asked
+    /// again where it is redirected, with the request for there; what has its credentials stripped for another origin
+    /// should stay without. Default `None`.
+    ///
+    /// ```
+    /// # use twistor_reactor::Address;
+    /// # use twistor_websocket::{Frame, WebSocket, WebSocketProtocol, handshake::ClientRequest};
+    /// # struct Ticker;
+    /// # fn fresh_token() -> String { "Bearer abc".into() }
+    /// impl WebSocketProtocol for Ticker {
+    ///     fn connecting(&mut self, _peer: &Address, request: &ClientRequest) -> Option<ClientRequest> {
+    ///         request.clone().header("Authorization", &fresh_token()).ok()
+    ///     }
+    /// #   fn frame_received(&mut self, _: &WebSocket, _: Frame<'_>) {}
+    /// }
+    /// ```
+    fn connecting(&mut self, peer: &Address, request: &ClientRequest) -> Option<ClientRequest> {
+        None
     }
 
     /// Client: the server has accepted, with this subprotocol and these headers.

@@ -19,6 +19,7 @@ mod back_references;
 mod client_limits;
 mod closing;
 mod compression;
+mod connecting;
 mod control;
 mod edges;
 mod endpoint;
