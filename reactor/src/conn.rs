@@ -239,6 +239,13 @@ impl Conn {
         if self.is_over() { None } else { self.ending.take().map(|reason| *reason) }
     }
 
+    pub(crate) fn is_broken(&self) -> bool {
+        let reason = self.ending.take();
+        let broken = reason.is_some() && !self.is_over();
+        self.ending.set(reason);
+        broken
+    }
+
     /// A panic in a callback is the reason even where an abort came first (P117).
     pub(crate) fn override_reason(&self, reason: &Failure) {
         if self.phase.get() == Phase::Ending {
@@ -300,7 +307,8 @@ impl Transport {
     #[cold]
     pub(crate) fn send_failed(&self, error: io::Error) {
         let conn = self.conn();
-        if !conn.wants_input() {
+        let reads = conn.phase.get() == Phase::Open && !conn.read_ended.get() && !conn.paused.get();
+        if !reads {
             return self.lost(error);
         }
         conn.ending.set(Some(Box::new(self.reason(error))));
@@ -344,9 +352,6 @@ impl Transport {
                 if !conn.is_over() {
                     let room = conn.out.borrow().is_empty();
                     self.heed(conn.producer.pull(room));
-                    if conn.phase.get() == Phase::Disconnecting && !conn.out.borrow().is_empty() {
-                        self.watch_close(core);
-                    }
                 }
             }
             Delivery::PauseProducer => {

@@ -25,7 +25,7 @@ impl Transport {
             return self.finish(core, &reason);
         }
         if !conn.out.borrow().is_empty() {
-            return self.watch_close(core);
+            return self.watch_close();
         }
         if conn.producer.holds_open() {
             // it is asked for the rest, each piece with its own time, and the connection closes once it unregisters
@@ -49,9 +49,9 @@ impl Transport {
     }
 
     /// The peer has some time for what waits on a closing connection.
-    pub(crate) fn watch_close(&self, core: &Rc<Core>) {
+    pub(crate) fn watch_close(&self) {
         let conn = self.conn();
-        let Some(timeout) = conn.close_timeout.get().limit() else {
+        let (Some(timeout), Some(core)) = (conn.close_timeout.get().limit(), conn.core()) else {
             return;
         };
         let this = self.clone();
@@ -60,7 +60,7 @@ impl Transport {
             this.conn().end(&this, Failure::new(ConnectionLost::with_detail(text)), true);
         };
         let armed = conn.close_timer.take();
-        conn.close_timer.set(armed.or_else(|| Some(DelayedCall::schedule(core, timeout, Box::new(give_up)))));
+        conn.close_timer.set(armed.or_else(|| Some(DelayedCall::schedule(&core, timeout, Box::new(give_up)))));
     }
 
     pub(crate) fn shut_write_if_flushed(&self, core: &Rc<Core>) {

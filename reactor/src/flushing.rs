@@ -71,6 +71,9 @@ impl Transport {
         let conn = self.conn();
         if left > 0 {
             self.watch_stall(left);
+            if conn.phase.get() == Phase::Disconnecting {
+                self.watch_close(); // what a producer has written, too, whenever it has
+            }
         }
         if (conn.output_high.get() || conn.drain_awaited.get()) && left <= conn.limits.get().low {
             self.drained();

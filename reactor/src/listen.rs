@@ -96,6 +96,8 @@ pub(crate) fn listen<F: Factory<Protocol: Protocol>>(
     options: ListenOptions,
 ) -> Result<ListeningPort, ListenError<F>> {
     let bound = address.resolve().and_then(|address| match &core.driver {
+        // a factory that listens again when it stops would for ever
+        _ if core.ending.get() => Err(io::Error::other("the reactor stops")),
         Driver::Poll { .. } => {
             let listener = bind(address, &options)?;
             let actual = listener.local_addr()?;

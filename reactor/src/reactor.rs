@@ -154,7 +154,8 @@ impl Reactor {
     /// port 0 takes a free one, which [`ListeningPort::address`] tells. Accepting begins with the next turn.
     ///
     /// # Errors
-    /// [`ListenError`] names the address, says why, and gives the factory back.
+    /// [`ListenError`] names the address, says why, and gives the factory back. A reactor that stops, whose ports are
+    /// stopped, too, makes no new ones.
     pub fn listen_tcp<F>(&self, address: impl Into<ListenAddress>, factory: F) -> Result<ListeningPort, ListenError<F>>
     where
         F: Factory<Protocol: Protocol>,

@@ -166,7 +166,16 @@ impl Transport {
     /// A connection that does not read still notices that its peer is gone, once nothing unread is before the end.
     fn look_for_end(&self, core: &Rc<Core>) {
         let conn = self.conn();
-        if !conn.end_in_sight.get() || conn.is_over() || conn.read_ended.get() || conn.has_unread.get() {
+        if !conn.end_in_sight.get() || conn.is_over() || conn.read_ended.get() {
+            return;
+        }
+        if conn.paused.get() {
+            // as where it had paused before: nothing would drain, so that perhaps nobody would resume it
+            if let Some(reason) = conn.broken() {
+                return conn.end(self, reason, false);
+            }
+        }
+        if conn.has_unread.get() {
             return;
         }
         let end = conn.stream.borrow_mut().as_mut().and_then(|stream| stream.end());

@@ -78,8 +78,9 @@ impl Transport {
     }
 
     /// Asks for [`Protocol::output_drained`](crate::Protocol::output_drained) when the output is at or below
-    /// [`BufferLimits::low`], whether or not it was high; where it is blocked, after the peer has taken some of it. In `output_drained` it says that there is
-    /// more to go first: a push producer is resumed after one in which this was not called.
+    /// [`BufferLimits::low`], whether or not it was high; where it is blocked, after the peer has taken some of it. In
+    /// `output_drained` it says that there is more to go first: a push producer is resumed after one in which this was
+    /// not called.
     pub fn notify_drained(&self) {
         if self.0.is_over() || self.0.drain_awaited.replace(true) {
             return;
@@ -138,7 +139,9 @@ impl Transport {
         self.0.close_timeout.set(Patience::new(timeout));
         if let Some(armed) = self.0.close_timer.take() {
             let _ = armed.cancel();
-            self.enqueue(Delivery::Close); // which begins anew, if it still closes
+        }
+        if self.disconnecting() {
+            self.enqueue(Delivery::Close); // which begins anew
         }
     }
 
@@ -146,6 +149,9 @@ impl Transport {
     /// when it began nor 256 bytes a second. Default `None`: never.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         self.0.write_timeout.set(Patience::new(timeout));
+        if let Some(armed) = self.0.stall_timer.take() {
+            let _ = armed.cancel();
+        }
         if self.is_blocked() {
             self.watch_stall(self.buffered());
         }
@@ -153,7 +159,8 @@ impl Transport {
 
     /// Whether the connection is there and has not been told to end.
     pub fn is_connected(&self) -> bool {
-        self.0.phase.get() == Phase::Open
+        // where a send has failed nothing can be written, though what has come is still read
+        self.0.phase.get() == Phase::Open && !(self.0.write_half.get() == WriteHalf::Shut && self.0.is_broken())
     }
 
     /// Whether `lose_connection` was called and output is still draining: Twisted's `disconnecting`.
@@ -164,6 +171,9 @@ impl Transport {
     /// Stops `data_received` until `resume_producing`. That the peer is gone is still noticed.
     pub fn pause_producing(&self) {
         self.0.paused.set(true);
+        if self.0.is_broken() {
+            self.enqueue(Delivery::Read); // which ends it
+        }
     }
 
     /// Reads again; what has come meanwhile is delivered from the reactor's queue.

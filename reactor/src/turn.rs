@@ -20,6 +20,9 @@ use crate::triggers::SystemEvent;
 /// Events taken from the poller at once; the rest come in the next turn.
 const EVENTS_PER_TURN: usize = 1024;
 
+/// Turns for which timers wait while the poller has more than that: what has come is read before somebody's time is up.
+const FULL_TURNS: u32 = 16;
+
 /// Queue entries per turn, over those that were there when it began (which all run): calls that calls make wait.
 /// A burst from threads must not keep the sockets waiting for long: at ~100 ns a call this is a millisecond.
 const CALLS_PER_TURN: usize = 10_000;
@@ -47,7 +50,7 @@ fn serve(core: &Rc<Core>, poll: &mut Poll, registry: &Registry) -> io::Result<()
     let mut signals = if core.signals.get() { Some(Signals::install(registry)?) } else { None };
     core.begin(SystemEvent::Startup);
     let mut events = Events::with_capacity(EVENTS_PER_TURN);
-    let mut patience = Some(Duration::ZERO);
+    let (mut patience, mut full_turns) = (Some(Duration::ZERO), 0);
     while core.stage.get() != Stage::Leaving {
         match poll.poll(&mut events, patience) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -56,7 +59,9 @@ fn serve(core: &Rc<Core>, poll: &mut Poll, registry: &Registry) -> io::Result<()
         if core.pending.get() {
             core.begin_serving();
         }
+        let mut count = 0;
         for event in &events {
+            count += 1;
             let token = event.token();
             if let Some(source) = core.source(token) {
                 core.on_event(&source, readiness(event));
@@ -64,7 +69,9 @@ fn serve(core: &Rc<Core>, poll: &mut Poll, registry: &Registry) -> io::Result<()
                 signals.on_event(core);
             } // else the waker's, which has done its work, or one for a source that is gone
         }
-        patience = core.finish_turn(!events.is_empty());
+        let full = count == EVENTS_PER_TURN && full_turns < FULL_TURNS;
+        full_turns = if full { full_turns + 1 } else { 0 };
+        patience = core.finish_turn(!events.is_empty(), !full);
     }
     Ok(())
 }
@@ -91,11 +98,11 @@ impl Core {
     /// The rest of a turn, after its events: sources left over from the turn before, timers, queue, flushes. How long
     /// the poller may sleep then.
     #[inline]
-    pub(crate) fn finish_turn(self: &Rc<Self>, busy: bool) -> Option<Duration> {
+    pub(crate) fn finish_turn(self: &Rc<Self>, busy: bool, timers: bool) -> Option<Duration> {
         if self.pending.get() {
             self.serve_again();
         }
-        let mut now = self.run_timers();
+        let mut now = if timers { self.run_timers() } else { None };
         if self.pending.get() || !self.mailbox.is_empty() {
             self.run_queue();
             self.flush_dirty();
@@ -223,6 +230,7 @@ fn close_all(core: &Rc<Core>) {
         }
     }
     stop_ports(core);
+    core.run_queue(); // though others may go on for ever, as a thread that posts
     core.ending.set(false);
     core.forget_lists();
 }

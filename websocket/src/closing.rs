@@ -164,6 +164,9 @@ impl WebSocket {
 
     /// The peer gives no sign of life: there is nobody to talk to.
     pub(crate) fn silent(&self) {
+        if self.end().failure.is_some() {
+            return self.abort(); // what has ended it before stays its end
+        }
         let failure = Failure::new(LimitExceeded::PingTimeout);
         self.end().failure = Some(failure.clone());
         self.abort_with(failure);

@@ -349,7 +349,6 @@ fn look(socket: &WebSocket, sent_before: u64) {
     keep_alive(socket.clone(), if alive { interval / 2 } else { state.options.ping_timeout });
 }
 
-/// Whether a pong answers a keepalive ping, which is not the application's.
 /// What is left of [`Options::ping_timeout`](crate::Options::ping_timeout).
 fn ping_time_left(socket: &WebSocket) -> Duration {
     let state = socket.socket();
@@ -359,6 +358,7 @@ fn ping_time_left(socket: &WebSocket) -> Duration {
     state.options.ping_timeout.saturating_sub(waited.unwrap_or(Duration::MAX))
 }
 
+/// Whether a pong answers a keepalive ping, which is not the application's.
 fn is_keepalive_pong(socket: &WebSocket, payload: &[u8]) -> bool {
     let state = socket.socket();
     match state.ping.take() {

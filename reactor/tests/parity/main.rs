@@ -6,6 +6,7 @@
 //! seconds instead of hanging.
 
 mod at_rest;
+mod breaking;
 mod carried;
 mod closing;
 mod common;

@@ -21,6 +21,7 @@ mod closing;
 mod compression;
 mod connecting;
 mod control;
+mod dropping;
 mod edges;
 mod endpoint;
 mod framing;
