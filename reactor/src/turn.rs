@@ -59,9 +59,7 @@ fn serve(core: &Rc<Core>, poll: &mut Poll, registry: &Registry) -> io::Result<()
         if core.pending.get() {
             core.begin_serving();
         }
-        let mut count = 0;
         for event in &events {
-            count += 1;
             let token = event.token();
             if let Some(source) = core.source(token) {
                 core.on_event(&source, readiness(event));
@@ -69,9 +67,12 @@ fn serve(core: &Rc<Core>, poll: &mut Poll, registry: &Registry) -> io::Result<()
                 signals.on_event(core);
             } // else the waker's, which has done its work, or one for a source that is gone
         }
-        let full = count == EVENTS_PER_TURN && full_turns < FULL_TURNS;
-        full_turns = if full { full_turns + 1 } else { 0 };
-        patience = core.finish_turn(!events.is_empty(), !full);
+        let wait = || {
+            let full = events.iter().count() == EVENTS_PER_TURN && full_turns < FULL_TURNS;
+            full_turns = if full { full_turns + 1 } else { 0 };
+            full
+        };
+        patience = core.finish_turn(!events.is_empty(), wait);
     }
     Ok(())
 }
@@ -98,11 +99,11 @@ impl Core {
     /// The rest of a turn, after its events: sources left over from the turn before, timers, queue, flushes. How long
     /// the poller may sleep then.
     #[inline]
-    pub(crate) fn finish_turn(self: &Rc<Self>, busy: bool, timers: bool) -> Option<Duration> {
+    pub(crate) fn finish_turn(self: &Rc<Self>, busy: bool, wait: impl FnOnce() -> bool) -> Option<Duration> {
         if self.pending.get() {
             self.serve_again();
         }
-        let mut now = if timers { self.run_timers() } else { None };
+        let mut now = self.run_timers(wait);
         if self.pending.get() || !self.mailbox.is_empty() {
             self.run_queue();
             self.flush_dirty();
@@ -135,12 +136,15 @@ impl Core {
         }
     }
 
-    /// Runs the calls that are due; the time, if none was and it had to be read.
-    fn run_timers(&self) -> Option<Instant> {
+    /// Runs the calls that are due, unless they are to `wait`; the time, if none was due and it had to be read.
+    fn run_timers(&self, wait: impl FnOnce() -> bool) -> Option<Instant> {
         let soonest = self.timers.borrow().next_deadline()?;
         let now = self.time.now();
         if now < soonest {
             return Some(now);
+        }
+        if wait() {
+            return None;
         }
         let before = self.timers.borrow().made();
         loop {

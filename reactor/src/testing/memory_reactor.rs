@@ -121,7 +121,7 @@ impl MemoryReactor {
                     core.on_event(&source, readiness);
                 }
             }
-            core.finish_turn(false, true);
+            core.finish_turn(false, || false);
             let due = core.timers.borrow().next_deadline().is_some_and(|deadline| deadline <= core.time.now());
             if core.stage.get() == Stage::Leaving {
                 driver.stopped.set(true);
