@@ -91,10 +91,11 @@ impl Transport {
         }
     }
 
-    /// Sets the output limits.
+    /// Sets the output limits; they hold for what is queued already, too.
     pub fn set_buffer_limits(&self, limits: BufferLimits) {
         self.0.limits.set(limits);
         self.0.much.set(if self.keeps_records() { 0 } else { limits.high.min(SEND_NOW) });
+        self.look_whether_high();
     }
 
     /// The output limits.

@@ -195,6 +195,11 @@ impl Transport {
                 return self.abort_with(Failure::new(BufferOverflow::with_detail(text)));
             }
         }
+        self.look_whether_high();
+    }
+
+    /// Has the protocol told when there is more in the queue than is liked, once.
+    pub(crate) fn look_whether_high(&self) {
         if self.buffered() > self.conn().limits.get().high && !self.conn().output_high.replace(true) {
             self.conn().watched.set(true);
             self.enqueue(Delivery::OutputHigh);

@@ -1,5 +1,6 @@
 //! What a [`Room`] has for a WebSocket and has not written yet: it comes before anything else that is written.
 
+use crate::message::PreparedMessage;
 use crate::room::Room;
 use crate::socket::WebSocket;
 
@@ -47,5 +48,17 @@ impl WebSocket {
         }
         socket.pending.set(pending);
         None
+    }
+
+    /// Writes what a room has, which was sent while this WebSocket was open: what comes behind a message that overflows
+    /// is dropped with it.
+    pub(crate) fn send_all(&self, messages: &[PreparedMessage]) {
+        for message in messages {
+            if self.is_open() {
+                self.send_prepared(message);
+            } else {
+                self.count_dropped(1);
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::backlog::{Waiting, cost};
 use crate::sansio::OpCode;
-use crate::socket::{WebSocket, WebSocketState};
+use crate::socket::WebSocket;
 
 impl WebSocket {
     /// Begins a message that is sent in pieces, each a frame: `send_piece` any number of times, `end_message` last.
@@ -51,7 +51,12 @@ impl WebSocket {
     fn write_piece(&self, fin: bool, payload: &[u8]) -> Result<(), MessageUnfinished> {
         let opcode = self.socket().unfinished.get().ok_or(MessageUnfinished::NotBegun)?;
         self.socket().unfinished.set(Some(OpCode::Continuation));
-        if self.socket().state.get() != WebSocketState::Open {
+        if !self.is_open() {
+            return Ok(());
+        }
+        self.catch_up(); // a room's messages may overflow, and nothing follows a Close
+        if !self.is_open() {
+            self.count_dropped(u64::from(fin));
             return Ok(());
         }
         self.count_sent(u64::from(fin), payload.len());
@@ -62,6 +67,7 @@ impl WebSocket {
         }
         if !self.make_room(cost(payload.len())) {
             // a message that has begun can only be finished or ended with its connection
+            self.count_dropped(u64::from(fin));
             self.overflowed();
             return Ok(());
         }

@@ -209,8 +209,8 @@ impl Reconnection {
         let Some(connector) = self.connector() else { return };
         if connector.stop_connecting().is_ok() {
             self.0.state.given_up.set(true);
-        } else if connector.transport().is_some_and(|transport| transport.disconnecting()) {
-            connector.disconnect(); // it may be on its way to where it was redirected
+        } else if !self.0.state.is_connected() {
+            connector.disconnect(); // a handshake is under way, or it is redirected, or is yet to be
         }
     }
 

@@ -126,7 +126,7 @@ impl Room {
         let turn = &mut self.0.borrow_mut().turn;
         let had = turn.had.insert(socket.clone(), turn.messages.len()).unwrap_or(0);
         turn.behind.push(socket.clone());
-        turn.messages[had..].iter().for_each(|message| socket.send_prepared(message));
+        socket.send_all(&turn.messages[had..]);
     }
 
     /// Writes to all members what they have not had.
@@ -308,7 +308,7 @@ impl Members {
                 (_, had) if had == turn.messages.len() => {}
                 (true, 0) => socket.transport().write_now(&frames),
                 (true, had) => socket.transport().write_now(&frames.slice(turn.ends[had - 1]..)),
-                (false, had) => turn.messages[had..].iter().for_each(|message| socket.send_prepared(message)),
+                (false, had) => socket.send_all(&turn.messages[had..]),
             }
         }
         (if all_open { Vec::new() } else { self.prune() }, turn)

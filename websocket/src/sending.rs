@@ -9,7 +9,7 @@ use crate::message::{AsMessage, Message, PreparedMessage};
 use crate::options::Overflow;
 use crate::sansio::large::{LARGE, shared};
 use crate::sansio::{MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode, Role, copy_masked, encode_header, mask};
-use crate::socket::{WebSocket, WebSocketState};
+use crate::socket::WebSocket;
 
 /// A frame at least this long is queued in a buffer of its own, which many queues may share; a shorter one is copied into
 /// each, as the transport would.
@@ -72,7 +72,7 @@ impl WebSocket {
 
     #[inline(never)]
     fn send_prepared_with_care(&self, message: &PreparedMessage) {
-        if self.socket().state.get() != WebSocketState::Open {
+        if !self.takes_message() {
             return;
         }
         if self.must_wait() {
@@ -105,7 +105,7 @@ impl WebSocket {
     /// superseded (and counted as dropped).
     pub fn send_latest(&self, key: u64, message: impl AsMessage) {
         let Message { opcode, payload } = message.as_message();
-        if self.socket().state.get() != WebSocketState::Open {
+        if !self.takes_message() {
             return;
         }
         if !self.must_wait() {
@@ -117,7 +117,7 @@ impl WebSocket {
 
     /// [`send_latest`](Self::send_latest) for many; no peer's queue has a copy of its own.
     pub fn send_latest_prepared(&self, key: u64, message: &PreparedMessage) {
-        if self.socket().state.get() != WebSocketState::Open {
+        if !self.takes_message() {
             return;
         }
         if !self.must_wait() {
@@ -136,7 +136,7 @@ impl WebSocket {
 
     #[inline(never)]
     fn send_with_care(&self, message: Message<'_>, compress: bool) {
-        if self.socket().state.get() != WebSocketState::Open {
+        if !self.takes_message() {
             return;
         }
         if !self.must_wait() {
@@ -145,6 +145,17 @@ impl WebSocket {
         let Message { opcode, payload } = message;
         let waiting = || Waiting::Message { opcode, payload: Bytes::copy_from_slice(payload), compress };
         self.wait(None, payload.len(), waiting);
+    }
+
+    /// Whether it is open, and still is when a room has written what it had: that may overflow, and nothing follows a
+    /// Close.
+    fn takes_message(&self) -> bool {
+        if !self.is_open() {
+            return false;
+        }
+        self.catch_up();
+        self.count_dropped(u64::from(!self.is_open()));
+        self.is_open()
     }
 
     /// Whether a message cannot be handed to the transport now.
@@ -170,10 +181,11 @@ impl WebSocket {
     fn wait(&self, key: Option<u64>, length: usize, waiting: impl FnOnce() -> Waiting) {
         let socket = self.socket();
         if !self.make_room(cost(length)) {
-            return match socket.options.overflow {
-                Overflow::Close => self.overflowed(),
-                Overflow::DropOldest | Overflow::DropNewest => self.count_dropped(1),
-            };
+            self.count_dropped(1);
+            if socket.options.overflow == Overflow::Close {
+                self.overflowed();
+            }
+            return;
         }
         let mut backlog = socket.backlog.borrow_mut();
         match socket.unfinished.get() {
@@ -305,13 +317,19 @@ impl WebSocket {
         self.control(OpCode::Pong, payload)
     }
 
+    /// A ping or pong, if it is open.
+    pub(crate) fn write_control(&self, opcode: OpCode, payload: &[u8]) {
+        self.catch_up(); // which may end it
+        if self.is_open() {
+            self.write_frame(true, false, opcode, payload);
+        }
+    }
+
     fn control(&self, opcode: OpCode, payload: &[u8]) -> Result<(), ControlTooLong> {
         if payload.len() > MAX_CONTROL_PAYLOAD {
             return Err(ControlTooLong { length: payload.len() });
         }
-        if self.socket().state.get() == WebSocketState::Open {
-            self.write_frame(true, false, opcode, payload);
-        }
+        self.write_control(opcode, payload);
         Ok(())
     }
 }

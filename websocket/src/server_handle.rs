@@ -99,6 +99,7 @@ impl ServerHandle {
         let sockets = connections.sockets();
         log::info!("shutting down: {} WebSockets are open, {} handshakes under way", sockets.len(), visitors.len());
         let step = stagger.min(deadline) / u32::try_from(sockets.len().max(1)).unwrap_or(u32::MAX);
+        let mut timers = Vec::new();
         for (index, socket) in sockets.iter().cloned().enumerate() {
             let close = move || {
                 let _ = socket.lose_connection(close_code::GOING_AWAY, SHUTTING_DOWN);
@@ -107,16 +108,18 @@ impl ServerHandle {
             if delay.is_zero() {
                 close();
             } else {
-                reactor.call_later(delay, close);
+                timers.push(reactor.call_later(delay, close));
             }
         }
         let left = connections.clone();
-        let timer = reactor.call_later(deadline, move || {
+        timers.push(reactor.call_later(deadline, move || {
             left.sockets().iter().for_each(WebSocket::cut_off_late);
             left.visitors().iter().for_each(Visitor::cut_off);
-        });
+        }));
         let on_empty = move |late: Vec<WebSocket>| {
-            let _ = timer.cancel();
+            for timer in timers {
+                let _ = timer.cancel(); // called already: as good
+            }
             log::info!("shut down: {} WebSockets were cut off", late.len());
             resolver.resolve(late);
         };

@@ -265,7 +265,7 @@ impl Control {
             transport.notify_drained();
         } else if socket.is_open() {
             drop(socket.socket().unanswered_ping.take()); // RFC 6455, 5.5.3: the latest answers those before
-            socket.write_frame(true, false, OpCode::Pong, payload);
+            socket.write_control(OpCode::Pong, payload);
             self.answered = transport.bytes_sent() + transport.buffered() as u64;
         }
     }
@@ -300,7 +300,9 @@ impl Control {
 
 /// Looks at the connection after `wait`: one timer, never touched when messages come.
 fn keep_alive(socket: WebSocket, wait: Duration) {
-    let sent = socket.transport().bytes_sent();
+    let transport = socket.transport();
+    let sent = transport.bytes_sent();
+    socket.socket().blocked.set(transport.is_blocked());
     let this = socket.clone();
     let timer = socket.reactor().call_later(wait, move || look(&this, sent));
     socket.socket().keepalive.set(Some(timer));
@@ -313,8 +315,9 @@ fn look(socket: &WebSocket, sent_before: u64) {
         return;
     }
     let Some(interval) = state.options.ping_interval else { return };
-    // queued output that shrinks is taken by a living peer
-    let progress = socket.transport().buffered() > 0 && socket.transport().bytes_sent() > sent_before;
+    // queued output that shrinks, or is gone, was taken by a living peer
+    let waited = state.blocked.get() || socket.transport().buffered() > 0;
+    let progress = waited && socket.transport().bytes_sent() > sent_before;
     // while the application reads nothing, no answer could be heard
     let alive = state.heard.replace(false) || progress || socket.transport().paused();
     match state.awaited.replace(Awaited::Nothing) {
@@ -344,7 +347,7 @@ fn look(socket: &WebSocket, sent_before: u64) {
     let token: u64 = rand::random();
     state.ping.set(Some(Box::new((token, socket.reactor().now()))));
     state.awaited.set(Awaited::Life);
-    socket.write_frame(true, false, OpCode::Ping, &token.to_be_bytes());
+    socket.write_control(OpCode::Ping, &token.to_be_bytes());
     // one that is alive has shown it, and needs no hurry
     keep_alive(socket.clone(), if alive { interval / 2 } else { state.options.ping_timeout });
 }

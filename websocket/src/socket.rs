@@ -74,6 +74,8 @@ pub(crate) struct Socket {
     pub(crate) end: RefCell<Option<Box<End>>>,
     /// Whether anything has come since this was last looked at.
     pub(crate) heard: Cell<bool>,
+    /// Whether output waited for the peer then.
+    pub(crate) blocked: Cell<bool>,
     /// How often it was looked at since the last ping, and how often in a row nothing had come.
     pub(crate) looks: Cell<(u8, u8)>,
     /// The keepalive ping that waits for its answer.
@@ -131,6 +133,7 @@ impl WebSocket {
             unfinished: Cell::new(None),
             end: RefCell::default(),
             heard: Cell::new(false),
+            blocked: Cell::new(false),
             looks: Cell::default(),
             ping: Cell::new(None),
             awaited: Cell::new(Awaited::Nothing),
@@ -328,7 +331,11 @@ impl WebSocket {
     /// # Errors
     /// As [`Transport::register_producer`].
     pub fn register_producer(&self, producer: impl Producer, streaming: Streaming) -> Result<(), ProducerRegistered> {
-        self.0.transport.register_producer(producer, streaming)
+        self.0.transport.register_producer(producer, streaming)?;
+        if self.0.state.get() == WebSocketState::Closed {
+            self.0.transport.unregister_producer(); // there is nothing that it could send, and the end waited for it
+        }
+        Ok(())
     }
 
     /// The producer has no more to give.

@@ -56,3 +56,19 @@ fn stop_trying_gives_up_a_redirect_that_is_under_way() {
     reactor.settle();
     assert!(reactor.connecting().is_empty(), "{connector:?}");
 }
+
+#[test]
+fn stop_trying_gives_up_a_handshake_that_is_under_way() {
+    let factory = ReconnectingClientFactory::new(Recorders(Recorder::new(&Log::default())));
+    let reconnection = factory.handle();
+    let factory = WebSocketClientFactory::new("ws://server.example/", factory).expect("a URL");
+    let factory = factory.follow_redirects(RedirectPolicy::follow_up_to(1, true));
+    let reactor = Rc::new(MemoryReactor::new());
+    let connector = connect_ws(&reactor, factory);
+    reactor.settle();
+    let server = reactor.accept(&connector);
+    reconnection.stop_trying();
+    server.send("HTTP/1.1 302 Found\r\nLocation: ws://other.example/\r\n\r\n");
+    reactor.settle();
+    assert!(reactor.connecting().is_empty(), "a further attempt after stop_trying: {:?}", reactor.connecting());
+}

@@ -234,3 +234,15 @@ fn a_clean_close_stays_clean_where_a_shutdown_cuts_it_off() {
     let status = server.log.last_status();
     assert!(status.was_clean, "{status}");
 }
+
+#[test]
+fn a_shutdown_that_is_over_leaves_no_timer() {
+    let server = Server::new();
+    let peers = [server.open(), server.open()];
+    let gone = server.handle.shutdown(&server.reactor, Duration::from_secs(60), Duration::from_secs(40));
+    drop(gone);
+    peers.iter().for_each(|peer| peer.frame(&close(1000, "")));
+    server.wait(6.0);
+    assert_eq!(server.handle.connection_count(), 0);
+    assert_eq!(server.reactor.pending_calls(), 0);
+}
