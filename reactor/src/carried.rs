@@ -74,13 +74,19 @@ impl Carried {
         let incoming = Rc::new(RefCell::new(Incoming::default()));
         let stream = Box::new(CarriedStream { incoming: incoming.clone(), carrier, abortive: false });
         let transport = Conn::open(core, peer, ProtocolSlot::new(Box::new(protocol)), None);
-        let token = core.add(Source::Connection(transport.clone()), None, both())?;
-        transport.attach(token, stream);
+        transport.attach(transport.conn().token.get(), stream);
         // there is always more to be read until it says that there is not
         transport.conn().end_in_sight.set(true);
         transport.conn().much.set(0);
         let this = transport.clone();
-        core.call_soon(Box::new(move |reactor| this.made(&reactor.core)));
+        core.call_soon(Box::new(move |reactor| {
+            // a source from here on: a reactor that stops ends nothing that was not made
+            match reactor.core.add(Source::Connection(this.clone()), None, both()) {
+                Ok(token) => this.conn().token.set(token),
+                Err(error) => log::error!("{error}"),
+            }
+            this.made(&reactor.core);
+        }));
         Ok(Self { transport, incoming })
     }
 
@@ -121,6 +127,7 @@ impl Carried {
         if self.transport.disconnecting() {
             return self.transport.enqueue(Delivery::Close);
         }
+        self.transport.conn().writable.set(true); // what waits will never be taken: trying to send it tells
         self.wake();
     }
 
@@ -168,6 +175,9 @@ impl<C: Carrier> Stream for CarriedStream<C> {
     }
 
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if self.incoming.borrow().ended.is_some() {
+            return Err(ErrorKind::NotConnected.into());
+        }
         if !self.carrier.is_ready() {
             return Err(ErrorKind::WouldBlock.into());
         }

@@ -105,6 +105,10 @@ pub(crate) struct Conn {
     /// On the turn's list of connections to flush, or about to be flushed anyhow.
     pub(crate) listed: Cell<bool>,
     pub(crate) output_high: Cell<bool>,
+    /// `output_high` was told, and no `output_drained` since.
+    pub(crate) told_high: Cell<bool>,
+    /// `Delivery::OutputDrained` is on its way.
+    pub(crate) drain_due: Cell<bool>,
     /// `output_drained` was asked for.
     pub(crate) drain_awaited: Cell<bool>,
     /// Something waits for the output to drain: a producer, a close, a watermark.
@@ -171,6 +175,8 @@ impl Conn {
             waiting: Cell::new(false),
             listed: Cell::new(false),
             output_high: Cell::new(false),
+            told_high: Cell::new(false),
+            drain_due: Cell::new(false),
             drain_awaited: Cell::new(false),
             watched: Cell::new(false),
             abortive: Cell::new(false),
@@ -292,8 +298,8 @@ impl Transport {
         if event.ended {
             conn.end_in_sight.set(true);
         }
-        if event.error && conn.read_ended.get() {
-            return self.look_for_error();
+        if event.error && (conn.read_ended.get() || conn.phase.get() != Phase::Open) {
+            self.look_for_error();
         }
         if event.readable || event.ended {
             conn.readable.set(true);
@@ -339,6 +345,7 @@ impl Transport {
     pub(crate) fn on_delivery(&self, core: &Rc<Core>, delivery: Delivery) {
         let conn = self.conn();
         match delivery {
+            Delivery::Read if conn.waiting.get() => {} // it is read in the next turn
             Delivery::Read => self.read_and_reply(core),
             Delivery::Switch => self.switch_if_asked(core),
             Delivery::End => {
@@ -362,11 +369,15 @@ impl Transport {
             Delivery::OutputHigh => {
                 if conn.output_high.get() && !conn.is_over() {
                     self.heed(conn.producer.pause());
-                    self.callback(core, super::protocol::Protocol::output_high);
+                    if !conn.told_high.replace(true) {
+                        self.callback(core, super::protocol::Protocol::output_high);
+                    }
                 }
             }
             Delivery::OutputDrained => {
+                conn.drain_due.set(false);
                 if !conn.output_high.get() && !conn.is_over() {
+                    conn.told_high.set(false);
                     self.callback(core, super::protocol::Protocol::output_drained);
                     // a protocol that asks for it again has more that is to go first
                     if !conn.output_high.get() && !conn.drain_awaited.get() && conn.phase.get() == Phase::Open {

@@ -28,6 +28,12 @@ impl Transport {
             return self.watch_close();
         }
         if conn.producer.holds_open() {
+            if conn.end_in_sight.get() {
+                self.look_for_error(); // behind what is not read any more
+            }
+            if conn.is_over() {
+                return;
+            }
             // it is asked for the rest, each piece with its own time, and the connection closes once it unregisters
             if let Some(timer) = conn.close_timer.take() {
                 let _ = timer.cancel();

@@ -30,6 +30,7 @@ impl Transport {
         if out.is_empty() {
             return None;
         }
+        let tried = conn.writable.get();
         while conn.writable.get() {
             match self.send_some(out) {
                 Ok((sent, wanted)) => {
@@ -47,7 +48,7 @@ impl Transport {
             }
         }
         if !out.is_empty() || conn.watched.get() {
-            self.flushed(out.len());
+            self.flushed(out.len(), tried);
         }
         None
     }
@@ -65,9 +66,9 @@ impl Transport {
         Ok((stream.write_vectored(&slices[..count])?, wanted))
     }
 
-    /// The output has drained to `left` bytes, and somebody may wait for that.
+    /// The output has drained to `left` bytes, and somebody may wait for that. `tried`: it was not merely blocked.
     #[inline(never)]
-    pub(crate) fn flushed(&self, left: usize) {
+    pub(crate) fn flushed(&self, left: usize, tried: bool) {
         let conn = self.conn();
         if left > 0 {
             self.watch_stall(left);
@@ -75,7 +76,7 @@ impl Transport {
                 self.watch_close(); // what a producer has written, too, whenever it has
             }
         }
-        if (conn.output_high.get() || conn.drain_awaited.get()) && left <= conn.limits.get().low {
+        if (conn.output_high.get() || (tried && conn.drain_awaited.get())) && left <= conn.limits.get().low {
             self.drained();
         }
         if left > 0 {
@@ -100,9 +101,12 @@ impl Transport {
     }
 
     pub(crate) fn drained(&self) {
-        self.conn().output_high.set(false);
-        self.conn().drain_awaited.set(false);
-        self.enqueue(Delivery::OutputDrained);
+        let conn = self.conn();
+        conn.output_high.set(false);
+        conn.drain_awaited.set(false);
+        if !conn.drain_due.replace(true) {
+            self.enqueue(Delivery::OutputDrained);
+        }
     }
 
     /// While output waits, the peer must take some of it in each period: all that waited, or [`SLOWEST`] bytes a

@@ -78,6 +78,23 @@ impl Outbox {
         }
     }
 
+    /// The end of `swap_empty`: gives the buffer back, though something waits in it, if that needs much less.
+    pub(crate) fn give_back(&mut self, spare: &mut Vec<u8>) {
+        if self.is_roomy() {
+            let waiting = self.tail.as_slice().to_vec();
+            *spare = std::mem::replace(&mut self.tail, waiting);
+            spare.clear();
+        } else {
+            self.swap_empty(spare);
+        }
+    }
+
+    /// Whether what waits in the growing buffer takes less than a half of it, and that is worth a copy.
+    #[inline]
+    fn is_roomy(&self) -> bool {
+        !self.tail.is_empty() && self.tail.capacity() / 2 > self.tail.len().max(SHARE_FROM)
+    }
+
     /// The first pieces to send; how many of `slices` were filled.
     pub(crate) fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
         let mut skip = self.sent;
@@ -146,8 +163,15 @@ impl Outbox {
     /// What was copied so far becomes a piece of its own; how many there are.
     pub(crate) fn close_tail(&mut self) -> usize {
         if !self.tail.is_empty() {
-            let tail = Bytes::from(std::mem::take(&mut self.tail));
-            self.chunks.get_or_insert_default().push_back(tail);
+            // the buffer may be the reactor's own, which is too large to wait with a few bytes in it
+            let piece = if self.is_roomy() {
+                let piece = Bytes::copy_from_slice(&self.tail);
+                self.tail.clear();
+                piece
+            } else {
+                Bytes::from(std::mem::take(&mut self.tail))
+            };
+            self.chunks.get_or_insert_default().push_back(piece);
         }
         self.chunks.as_ref().map_or(0, |chunks| chunks.len())
     }
@@ -207,5 +231,32 @@ mod tests {
         assert_eq!(outbox.len(), 128 * 1024);
         assert!(outbox.tail.capacity() <= 1 << 20, "{} bytes", outbox.tail.capacity());
         assert!(outbox.to_vec().ends_with(&[199; 100_000]));
+    }
+
+    /// T41: the growing buffer may be the reactor's spare one, of 256 KiB, and a piece may wait for long.
+    #[test]
+    fn a_short_piece_does_not_keep_a_large_buffer() {
+        let mut outbox = Outbox::default();
+        for _ in 0..100 {
+            outbox.swap_empty(&mut Vec::with_capacity(256 * 1024));
+            outbox.push(b"short");
+            outbox.close_tail();
+        }
+        let chunks = *outbox.chunks.take().unwrap();
+        let kept: usize =
+            chunks.into_iter().map(|chunk| chunk.try_into_mut().map_or(0, |bytes| bytes.capacity())).sum();
+        assert!(kept < 10_000, "{kept} bytes are kept for 500");
+    }
+
+    // T41
+    #[test]
+    fn a_few_bytes_that_wait_do_not_keep_a_large_buffer() {
+        let mut spare = Vec::with_capacity(256 * 1024);
+        let mut outbox = Outbox::default();
+        outbox.swap_empty(&mut spare);
+        outbox.push(b"waits");
+        outbox.give_back(&mut spare);
+        assert_eq!((outbox.to_vec(), spare.len()), (b"waits".to_vec(), 0));
+        assert!(outbox.tail.capacity() < 100 && spare.capacity() >= 256 * 1024);
     }
 }

@@ -78,8 +78,9 @@ impl ProducerSlot {
 
     /// The consumer is gone: the last call.
     pub(crate) fn stop(&self) {
-        let _ = self.call(Producer::stop_producing);
-        discard(self.unregister());
+        let Some(mut producer) = self.unregister() else { return };
+        let _ = guarded("a producer", || producer.stop_producing()); // it may register another, which is stopped, too
+        discard(producer);
     }
 
     /// Calls the producer, if there is one. A panic unregisters it.

@@ -45,7 +45,7 @@ impl Transport {
         let mut out = conn.out.borrow_mut();
         let failed = self.send_all(&mut out);
         let mut spare = core.spare_outbox.borrow_mut();
-        out.swap_empty(&mut spare);
+        out.give_back(&mut spare);
         if spare.capacity() > READ_BUFFER {
             *spare = Vec::new();
         }
@@ -93,8 +93,9 @@ impl Transport {
         let conn = self.conn();
         if full {
             // there may be more: other connections first
-            conn.waiting.set(true);
-            core.push_ready(Source::Connection(self.clone()));
+            if !conn.waiting.replace(true) {
+                core.push_ready(Source::Connection(self.clone()));
+            }
             return true;
         }
         // a short read has drained the socket, except when the end is behind it: that makes no new event
@@ -175,7 +176,7 @@ impl Transport {
                 return conn.end(self, reason, false);
             }
         }
-        if conn.has_unread.get() {
+        if conn.has_unread.get() && conn.phase.get() == Phase::Open {
             return;
         }
         let end = conn.stream.borrow_mut().as_mut().and_then(|stream| stream.end());

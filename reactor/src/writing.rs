@@ -97,7 +97,7 @@ impl Transport {
                 }
             });
         } else if conn.watched.get() {
-            self.flushed(0);
+            self.flushed(0, true);
         }
     }
 
@@ -135,7 +135,7 @@ impl Transport {
         if sent < data.len() {
             self.write_bytes(data.slice(sent..));
         } else if self.conn().watched.get() {
-            self.flushed(0);
+            self.flushed(0, true);
         }
     }
 

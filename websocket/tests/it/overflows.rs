@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use twistor_reactor::{BufferLimits, Producer, Streaming};
 use twistor_websocket::http::Response;
-use twistor_websocket::{Options, Overflow, Resource, Room, WebSocket, WebSocketResource, connect_ws};
+use twistor_websocket::{Options, Overflow, Resource, Room, WebSocket, WebSocketResource};
 
 use crate::support::{Event, Log, Pages, Recorder, Recorders, Server, close, frame, get, upgrade};
 
