@@ -78,8 +78,9 @@ impl Carried {
         // there is always more to be read until it says that there is not
         transport.conn().end_in_sight.set(true);
         transport.conn().much.set(0);
-        let this = transport.clone();
+        let mut unmade = Unmade(Some(transport.clone()));
         core.call_soon(Box::new(move |reactor| {
+            let Some(this) = unmade.0.take() else { return };
             // a source from here on: a reactor that stops ends nothing that was not made
             match reactor.core.add(Source::Connection(this.clone()), None, both()) {
                 Ok(token) => this.conn().token.set(token),
@@ -127,7 +128,7 @@ impl Carried {
         if self.transport.disconnecting() {
             return self.transport.enqueue(Delivery::Close);
         }
-        self.transport.conn().writable.set(true); // what waits will never be taken: trying to send it tells
+        self.transport.conn().writable.set(true); // what waits will never be taken, and nobody is to wait for that
         self.wake();
     }
 
@@ -140,6 +141,17 @@ impl Carried {
 impl fmt::Debug for Carried {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Carried({}, {} bytes waiting)", self.transport.peer(), self.waiting())
+    }
+}
+
+/// One that waits to be made, and never is if its reactor is dropped before: it was no source of it.
+struct Unmade(Option<Transport>);
+
+impl Drop for Unmade {
+    fn drop(&mut self) {
+        if let Some(transport) = self.0.take() {
+            transport.conn().dismantle();
+        }
     }
 }
 
@@ -175,9 +187,13 @@ impl<C: Carrier> Stream for CarriedStream<C> {
     }
 
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        if self.incoming.borrow().ended.is_some() {
-            return Err(ErrorKind::NotConnected.into());
+        let incoming = self.incoming.borrow();
+        if incoming.ended.is_some() {
+            // what came before the end is still to be read: until then it goes nowhere
+            let over = incoming.records.is_empty();
+            return if over { Err(ErrorKind::NotConnected.into()) } else { Ok(data.len()) };
         }
+        drop(incoming);
         if !self.carrier.is_ready() {
             return Err(ErrorKind::WouldBlock.into());
         }

@@ -134,6 +134,7 @@ impl Transport {
             return drop(guarded("dropping a protocol", || drop(next)));
         }
         self.conn().delegated.set(false); // the old one asked for it
+        self.conn().told_high.set(false); // the old one was told
         let old = slot.current.replace(Slot::Present(next));
         let _ = guarded("dropping a protocol", || drop(old));
         self.callback(core, Protocol::connection_made);

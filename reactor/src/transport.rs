@@ -95,7 +95,10 @@ impl Transport {
     pub fn set_buffer_limits(&self, limits: BufferLimits) {
         self.0.limits.set(limits);
         self.0.much.set(if self.keeps_records() { 0 } else { limits.high.min(SEND_NOW) });
-        self.look_whether_high();
+        if self.buffered() > limits.high {
+            self.flush(); // as `write` does: what merely waits for the turn's end is not high
+            self.look_whether_high();
+        }
     }
 
     /// The output limits.

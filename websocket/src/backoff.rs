@@ -104,13 +104,6 @@ impl State {
         call.filter(DelayedCall::active)
     }
 
-    /// Whether what was to be connected is: of a WebSocket, not its TCP connection alone.
-    pub(crate) fn is_connected(&self) -> bool {
-        let since = self.connected.take();
-        self.connected.set(since);
-        since.is_some()
-    }
-
     pub(crate) fn stop_waiting(&self) {
         if let Some(call) = self.waiting.take() {
             let _ = call.cancel(); // called already: its attempt is the connector's

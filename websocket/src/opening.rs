@@ -9,6 +9,7 @@ use ::http::StatusCode;
 use tungstenite::handshake::client::generate_key;
 use twistor_reactor::{DelayedCall, Failure, Protocol, Transport};
 
+use crate::backoff::State;
 use crate::closed::LimitExceeded;
 use crate::following::Course;
 use crate::handshake::{Accepted, ClientRequest, HandshakeError, ProxyConnect, ResponseReader};
@@ -78,8 +79,17 @@ impl<P: WebSocketProtocol> WebSocketClient<P> {
         Ok(())
     }
 
+    /// What comes back if this fails, around this or inside it.
+    fn reconnecting(&mut self) -> Option<Rc<State>> {
+        let inside = |inner: &mut P| inner.inner(TypeId::of::<Rc<State>>())?.downcast_ref::<Rc<State>>().cloned();
+        self.around.clone().or_else(|| inside(self.inner.as_mut()?))
+    }
+
     /// The server is elsewhere: the protocol goes there if it may, with a new key, and leaves this connection behind.
     fn redirected(&mut self, transport: &Transport, status: StatusCode, location: String) {
+        if self.reconnecting().is_some_and(|state| !state.trying.get()) {
+            return transport.abort_with(Failure::new(HandshakeError::Redirect { status, location }));
+        }
         let (request, course) = match self.course.next(&self.request, status, location) {
             Ok(next) => next,
             Err(failure) => return transport.abort_with(failure),

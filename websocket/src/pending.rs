@@ -22,7 +22,10 @@ impl WebSocket {
         let already = pending.as_ref() == Some(room);
         socket.pending.set(pending);
         if !already && self.is_open() {
-            self.catch_up();
+            self.catch_up(); // which may end it, and then what `room` has now is dropped, but nothing later
+            if !self.is_open() {
+                return self.count_dropped(1);
+            }
             socket.plain.set(false);
             socket.pending.set(Some(room.clone()));
         }

@@ -201,16 +201,16 @@ struct Control {
 }
 
 impl Reconnection {
-    /// `stopTrying()`: no further attempt; one that is made is given up. A connection stays, and is not made again
-    /// after its end.
+    /// `stopTrying()`: no further attempt; one that is made is given up. A connection stays, in its handshake, too, but is
+    /// not redirected, and not made again after its end.
     pub fn stop_trying(&self) {
         self.0.state.trying.set(false);
         self.0.state.stop_waiting();
         let Some(connector) = self.connector() else { return };
         if connector.stop_connecting().is_ok() {
             self.0.state.given_up.set(true);
-        } else if !self.0.state.is_connected() {
-            connector.disconnect(); // a handshake is under way, or it is redirected, or is yet to be
+        } else if connector.transport().is_some_and(|transport| transport.disconnecting()) {
+            connector.disconnect(); // it may be on its way to where it was redirected
         }
     }
 

@@ -98,6 +98,9 @@ impl<P: WebSocketProtocol> WebSocketProtocol for Reconnecting<P> {
     }
 
     fn inner(&mut self, wanted: TypeId) -> Option<&mut dyn Any> {
+        if wanted == TypeId::of::<Rc<State>>() {
+            return Some(&mut self.state); // asked for by the client inside of which this is
+        }
         if wanted == TypeId::of::<P>() { Some(&mut self.inner) } else { self.inner.inner(wanted) }
     }
 }

@@ -240,3 +240,99 @@ fn a_producer_registered_while_another_is_stopped_is_stopped_too() {
     assert_eq!(one.log.count("stop"), 1, "{:?}", one.log.entries());
     let _ = slot::<u8>;
 }
+
+#[test]
+fn what_the_old_protocol_was_told_is_not_what_the_new_one_was_told() {
+    let new = Log::default();
+    let log = new.clone();
+    let one = single(move |transport, event| {
+        if let Event::Data(_) = event {
+            let log = log.clone();
+            let next = scripted(move |transport, event| {
+                log.add(&event);
+                if let Event::Made = event {
+                    transport.write([8; 200_000]);
+                }
+            });
+            transport.switch_protocol(next, b"");
+        }
+    });
+    one.peer.set_room(10);
+    one.transport.write([7; 100_000]);
+    one.reactor.settle();
+    assert_eq!(one.log.entries(), ["made", "high"]);
+    // in one turn: the peer takes what waits, and another protocol takes over, which writes as much again
+    one.peer.set_room(100_010);
+    one.peer.send("switch");
+    one.reactor.settle();
+    assert!(one.transport.buffered() > 64 * 1024, "{}", one.transport.buffered());
+    assert_eq!(new.entries(), ["made", "high"]);
+}
+
+#[test]
+fn limits_that_come_after_a_write_do_not_tell_of_a_drain_without_a_high() {
+    let one = single(|transport, event| {
+        if let Event::Data(_) = event {
+            transport.write([7; 100]);
+            transport.set_buffer_limits(BufferLimits { high: 10, ..BufferLimits::default() });
+        }
+    });
+    one.peer.send("go");
+    one.reactor.settle();
+    assert_eq!(one.peer.received().len(), 100);
+    assert_eq!(one.log.entries(), ["made", "data go"]);
+}
+
+#[test]
+fn a_carried_connection_whose_reactor_is_dropped_before_it_was_made_is_over() {
+    struct Dropped(Rc<Cell<bool>>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.0.set(true);
+        }
+    }
+    let (reactor, dropped) = (MemoryReactor::new(), Rc::new(Cell::new(false)));
+    let mine = Dropped(dropped.clone());
+    let protocol = scripted(move |_, _| {
+        let _ = &mine;
+    });
+    let carried = Carried::new(&reactor, somewhere(), protocol, Taken::default()).unwrap();
+    drop(reactor);
+    assert!(dropped.get(), "its protocol is still there");
+    assert!(!carried.transport().is_connected());
+}
+
+#[test]
+fn a_carried_connection_that_writes_while_it_pauses_still_reads_what_came_before_the_end() {
+    let (reactor, log) = (MemoryReactor::new(), Log::default());
+    let carried = Carried::new(&reactor, somewhere(), recorder(&log), Taken::default()).unwrap();
+    reactor.settle();
+    let transport = carried.transport();
+    transport.pause_producing(); // it is busy with a request
+    carried.received(b"another");
+    carried.end(Failure::new(UserError::new()));
+    reactor.settle();
+    assert_eq!(log.entries(), ["made"]);
+    transport.write("the answer"); // goes nowhere
+    transport.resume_producing();
+    reactor.settle();
+    assert_eq!(log.count("data another"), 1, "{:?}", log.entries());
+    assert_eq!(log.count("lost: User"), 1, "{:?}", log.entries());
+}
+
+#[test]
+fn a_carried_connection_that_writes_while_it_pauses_still_reads_later_what_came_before_the_end() {
+    let (reactor, log) = (MemoryReactor::new(), Log::default());
+    let carried = Carried::new(&reactor, somewhere(), recorder(&log), Taken::default()).unwrap();
+    reactor.settle();
+    let transport = carried.transport();
+    transport.pause_producing();
+    carried.received(b"another");
+    carried.end(Failure::new(UserError::new()));
+    reactor.settle();
+    transport.write("the answer");
+    reactor.settle();
+    transport.resume_producing();
+    reactor.settle();
+    assert_eq!(log.count("data another"), 1, "{:?}", log.entries());
+}

@@ -197,3 +197,27 @@ fn a_peer_that_has_just_taken_all_is_alive() {
     peer.wait(0.25); // the look at 3 s; the pong is on its way
     assert_eq!(server.log.count("lost"), 0, "{:?}", server.log.last_status());
 }
+
+#[test]
+fn what_a_room_sends_after_another_one_has_overflowed_is_not_dropped_but_not_sent() {
+    let buffer = BufferLimits { high: 1024, low: 256, cap: 4096 };
+    let server = Server::with(Options { buffer, overflow: Overflow::Close, ..Options::default() }, |it| it);
+    let peers: Vec<_> = (0..8).map(|_| server.open()).collect();
+    let (one, other) = (Room::new(), Room::new());
+    (0..8).for_each(|index| {
+        one.join(&server.log.socket(index));
+        other.join(&server.log.socket(index));
+    });
+    peers[0].set_room(0);
+    let slow = server.log.socket(0);
+    slow.send_binary(&[3; 3000]);
+    peers[0].settle();
+    let mut sent = 0;
+    for room in [&one, &one, &other, &other, &other] {
+        sent += u64::from(slow.is_open());
+        room.broadcast(vec![3; 1000]);
+    }
+    peers[0].settle();
+    assert!(!slow.is_open());
+    assert_eq!((sent, slow.dropped()), (3, 3));
+}

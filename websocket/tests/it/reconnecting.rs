@@ -1,17 +1,18 @@
 //! `ReconnectingClientFactory` and its handle, together with handshakes and redirects.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use twistor_reactor::Connector;
 use twistor_reactor::testing::MemoryReactor;
-use twistor_websocket::handshake::RedirectPolicy;
+use twistor_reactor::{Connector, for_protocol};
+use twistor_websocket::handshake::{Accepted, RedirectPolicy};
 use twistor_websocket::{
-    ReconnectOptions, ReconnectingClientFactory, Reconnection, WebSocketClientFactory, connect_ws,
+    Frame, ReconnectOptions, ReconnectingClientFactory, Reconnection, WebSocket, WebSocketClientFactory,
+    WebSocketProtocol, connect_ws,
 };
 
-use crate::support::{Log, Peer, Recorder, Recorders};
+use crate::support::{Log, Peer, Recorder, Recorders, text};
 
 fn coming_back(options: ReconnectOptions) -> (Rc<MemoryReactor>, Connector, Reconnection, Rc<Cell<Option<Duration>>>) {
     let delay = Rc::new(Cell::new(None));
@@ -71,4 +72,88 @@ fn stop_trying_gives_up_a_handshake_that_is_under_way() {
     server.send("HTTP/1.1 302 Found\r\nLocation: ws://other.example/\r\n\r\n");
     reactor.settle();
     assert!(reactor.connecting().is_empty(), "a further attempt after stop_trying: {:?}", reactor.connecting());
+}
+
+#[derive(Clone, Default)]
+struct Once {
+    reconnection: Rc<RefCell<Option<Reconnection>>>,
+    got: Rc<RefCell<Vec<String>>>,
+    in_made: bool,
+}
+
+impl WebSocketProtocol for Once {
+    fn handshake_accepted(&mut self, _: &WebSocket, _: &Accepted) {
+        if !self.in_made {
+            self.reconnection.borrow().as_ref().expect("set").stop_trying(); // once is enough
+        }
+    }
+    fn connection_made(&mut self, _: &WebSocket) {
+        if self.in_made {
+            self.reconnection.borrow().as_ref().expect("set").stop_trying(); // once is enough
+        }
+    }
+    fn frame_received(&mut self, _: &WebSocket, frame: Frame<'_>) {
+        self.got.borrow_mut().push(frame.decode().to_string());
+    }
+}
+
+#[test]
+fn stop_trying_once_accepted_keeps_the_connection() {
+    for in_made in [true, false] {
+        let once = Once { in_made, ..Once::default() };
+        let mould = once.clone();
+        let factory = ReconnectingClientFactory::new(for_protocol(move || mould.clone()));
+        *once.reconnection.borrow_mut() = Some(factory.handle());
+        let factory = WebSocketClientFactory::new("ws://server.example/", factory).expect("a URL");
+        let reactor = Rc::new(MemoryReactor::new());
+        let connector = connect_ws(&reactor, factory);
+        reactor.settle();
+        let server = Peer::server(&reactor, reactor.accept(&connector));
+        server.accept(&[], &[]);
+        server.frame(&text("hello"));
+        assert_eq!(*once.got.borrow(), ["hello"], "in connection_made: {in_made}, {:?}", once.reconnection);
+    }
+}
+
+#[test]
+fn stop_trying_when_the_protocol_is_built_keeps_the_connection() {
+    let once = Once { in_made: true, ..Once::default() };
+    let mould = once.clone();
+    let factory = ReconnectingClientFactory::new(for_protocol(move || {
+        mould.reconnection.borrow().as_ref().expect("set").stop_trying();
+        mould.clone()
+    }));
+    *once.reconnection.borrow_mut() = Some(factory.handle());
+    let factory = WebSocketClientFactory::new("ws://server.example/", factory).expect("a URL");
+    let reactor = Rc::new(MemoryReactor::new());
+    let connector = connect_ws(&reactor, factory);
+    reactor.settle();
+    let server = Peer::server(&reactor, reactor.accept(&connector));
+    server.accept(&[], &[]);
+    server.frame(&text("hello"));
+    assert_eq!(*once.got.borrow(), ["hello"]);
+}
+
+/// Twisted's `stopTrying` in `buildProtocol`: one connection is enough.
+#[test]
+fn stop_trying_when_a_plain_protocol_is_built_keeps_the_connection() {
+    struct Plain(Rc<RefCell<Vec<u8>>>);
+    impl twistor_reactor::Protocol for Plain {
+        fn data_received(&mut self, _: &twistor_reactor::Transport, data: &[u8]) {
+            self.0.borrow_mut().extend_from_slice(data);
+        }
+    }
+    let (got, reconnection) = (Rc::<RefCell<Vec<u8>>>::default(), Rc::<RefCell<Option<Reconnection>>>::default());
+    let (mine, handle) = (got.clone(), reconnection.clone());
+    let factory = ReconnectingClientFactory::new(for_protocol(move || {
+        handle.borrow().as_ref().expect("set").stop_trying();
+        Plain(mine.clone())
+    }));
+    *reconnection.borrow_mut() = Some(factory.handle());
+    let reactor = MemoryReactor::new();
+    let connector = reactor.connect_tcp("server.example", 1, factory);
+    reactor.settle();
+    reactor.accept(&connector).send("hello");
+    reactor.settle();
+    assert_eq!(*got.borrow(), b"hello");
 }
