@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
 use crate::address::Address;
@@ -60,16 +60,15 @@ struct Incoming {
     records: VecDeque<Vec<u8>>,
     /// Bytes already read of the first.
     read: usize,
+    /// Bytes of all, as [`Carried::waiting`] counts them.
     waiting: usize,
+    /// Why there will be no more.
     ended: Option<Failure>,
 }
 
 impl Carried {
     /// Makes the connection; `connection_made` comes from the reactor's queue.
-    ///
-    /// # Errors
-    /// None today: the reactor has a place for it without asking the system.
-    pub fn new(reactor: &Reactor, peer: Address, protocol: impl Protocol, carrier: impl Carrier) -> io::Result<Self> {
+    pub fn new(reactor: &Reactor, peer: Address, protocol: impl Protocol, carrier: impl Carrier) -> Self {
         let core = &reactor.core;
         let incoming = Rc::new(RefCell::new(Incoming::default()));
         let stream = Box::new(CarriedStream { incoming: incoming.clone(), carrier, abortive: false });
@@ -88,7 +87,7 @@ impl Carried {
             }
             this.made(&reactor.core);
         }));
-        Ok(Self { transport, incoming })
+        Self { transport, incoming }
     }
 
     /// The carried protocol's transport.
@@ -199,18 +198,6 @@ impl<C: Carrier> Stream for CarriedStream<C> {
         }
         self.carrier.send(data);
         Ok(data.len())
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut total = 0;
-        for slice in slices {
-            match self.write(slice) {
-                Ok(count) => total += count,
-                Err(error) if total == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
-        Ok(total)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {

@@ -21,7 +21,18 @@ const NO_SIGNAL: libc::c_int = 0;
 pub(crate) trait Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
     fn write(&mut self, data: &[u8]) -> io::Result<usize>;
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// For a stream that has no call for several at once: one after the other.
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut total = 0;
+        for slice in slices {
+            match self.write(slice) {
+                Ok(count) => total += count,
+                Err(error) if total == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(total)
+    }
     fn shutdown_write(&mut self) -> io::Result<()>;
     /// What the next read would say of the end, if no data is before that.
     fn end(&mut self) -> Option<io::Result<()>>;

@@ -217,7 +217,7 @@ impl Protocol for HttpChannel {
         let mut answered = false;
         while !self.over {
             if transport.buffered() > transport.buffer_limits().high {
-                // a peer that sends requests and reads no answers: not one answer more for now
+                // a peer that sends requests and reads no answers: no other is answered before it does
                 transport.pause_producing();
                 transport.notify_drained();
                 if answered {

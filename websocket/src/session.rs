@@ -263,7 +263,7 @@ impl Control {
         if waits && transport.bytes_sent() < self.answered {
             socket.socket().unanswered_ping.set(Some(payload.into()));
             transport.notify_drained();
-        } else if socket.is_open() {
+        } else {
             drop(socket.socket().unanswered_ping.take()); // RFC 6455, 5.5.3: the latest answers those before
             socket.write_control(OpCode::Pong, payload);
             self.answered = transport.bytes_sent() + transport.buffered() as u64;

@@ -26,10 +26,7 @@ impl<P: Protocol> WebSocketProtocol for Wrapping<P> {
     fn connection_made(&mut self, socket: &WebSocket) {
         let Some(protocol) = self.protocol.take() else { return };
         let carrier = Messages { socket: socket.clone(), opcode: self.opcode };
-        match Carried::new(&socket.reactor(), socket.peer().clone(), protocol, carrier) {
-            Ok(carried) => self.carried = Some(carried),
-            Err(error) => socket.abort_with(Failure::new(twistor_reactor::ConnectionLost::from(error))),
-        }
+        self.carried = Some(Carried::new(&socket.reactor(), socket.peer().clone(), protocol, carrier));
     }
 
     fn frame_received(&mut self, socket: &WebSocket, frame: Frame<'_>) {

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
 use crate::address::Address;
@@ -115,18 +115,6 @@ impl Stream for MemoryStream {
         let result = self.outgoing.borrow_mut().write(data);
         self.refused.set(!matches!(&result, Ok(count) if *count == data.len()));
         self.count(result)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut total = 0;
-        for slice in slices {
-            match self.write(slice) {
-                Ok(count) => total += count,
-                Err(error) if total == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
-        Ok(total)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {

@@ -1,9 +1,9 @@
 //! The reactor ends when nothing is left to be done.
 
 use twistor_reactor::testing::MemoryReactor;
-use twistor_reactor::{Phase, SystemEvent, for_protocol};
+use twistor_reactor::{Address, Factory, Phase, Reactor, Resolver, SystemEvent, for_protocol};
 
-use crate::common::{Event, Log, dial, real_reactor, recorder, run, scripted, slot};
+use crate::common::{Event, Log, Scripted, dial, real_reactor, recorder, run, scripted, slot};
 use crate::transport::single;
 
 #[test]
@@ -13,7 +13,7 @@ fn futures_that_wait_for_each_other_end_with_the_connections() {
     let told = lost.clone();
     let one = single(move |_, event| {
         if let Event::Lost(_) = event {
-            let resolver: Option<twistor_reactor::Resolver<()>> = told.take();
+            let resolver: Option<Resolver<()>> = told.take();
             if let Some(resolver) = resolver {
                 resolver.resolve(());
             }
@@ -53,7 +53,7 @@ fn futures_that_wait_for_each_other_end_with_the_connections_on_sockets() {
                         t.reactor().stop();
                     }
                     if let Event::Lost(_) = event {
-                        let resolver: Option<twistor_reactor::Resolver<()>> = told.take();
+                        let resolver: Option<Resolver<()>> = told.take();
                         if let Some(resolver) = resolver {
                             resolver.resolve(());
                         }
@@ -88,7 +88,7 @@ fn a_connection_made_in_the_shutdown_ends_with_it() {
         fn send(&mut self, _: &[u8]) {}
         fn drained(&mut self) {}
         fn close(&mut self, _: bool) {}
-        fn host(&self) -> std::io::Result<twistor_reactor::Address> {
+        fn host(&self) -> std::io::Result<Address> {
             Err(std::io::ErrorKind::NotConnected.into())
         }
     }
@@ -96,8 +96,7 @@ fn a_connection_made_in_the_shutdown_ends_with_it() {
     let inner = log.clone();
     let one = single(move |transport, event| {
         if let Event::Lost(_) = event {
-            let c = Carried::new(&transport.reactor(), transport.peer().clone(), recorder(&inner), C);
-            std::mem::forget(c);
+            let _ = Carried::new(&transport.reactor(), transport.peer().clone(), recorder(&inner), C);
         }
     });
     one.reactor.stop();
@@ -105,53 +104,37 @@ fn a_connection_made_in_the_shutdown_ends_with_it() {
     assert_eq!((log.count("made"), log.count("lost")), (1, 1), "{:?}", log.entries());
 }
 
-#[test]
-fn a_deferred_fired_in_stop_factory_runs_its_chain() {
-    use twistor_reactor::{Address, Factory};
-    struct F(Option<twistor_reactor::Resolver<()>>);
-    impl Factory for F {
-        type Protocol = crate::common::Scripted;
-        fn build_protocol(&mut self, _: &Address) -> Option<Self::Protocol> {
-            None
-        }
-        fn stop_factory(&mut self) {
-            self.0.take().unwrap().resolve(());
-        }
+/// Fires when it is stopped.
+struct Stopped(Option<Resolver<()>>);
+
+impl Factory for Stopped {
+    type Protocol = Scripted;
+    fn build_protocol(&mut self, _: &Address) -> Option<Self::Protocol> {
+        None
     }
-    let log = Log::default();
-    let reactor = MemoryReactor::new();
-    let (resolver, deferred) = reactor.deferred();
-    let (a, b, c) = (log.clone(), log.clone(), log.clone());
-    drop(deferred.add_callback(move |()| a.add("a")).add_callback(move |()| b.add("b")));
-    let _port = reactor.listen_tcp(1, F(Some(resolver))).unwrap();
-    reactor.add_system_event_trigger(Phase::After, SystemEvent::Shutdown, move |_| c.add("after"));
-    reactor.settle();
-    reactor.stop();
-    reactor.settle();
-    assert_eq!(log.entries(), ["a", "b", "after"]);
+    fn stop_factory(&mut self) {
+        self.0.take().expect("stopped once").resolve(());
+    }
 }
 
 #[test]
-fn a_deferred_fired_in_stop_factory_runs_its_chain_on_sockets_too() {
-    use twistor_reactor::{Address, Factory};
-    struct F(Option<twistor_reactor::Resolver<()>>);
-    impl Factory for F {
-        type Protocol = crate::common::Scripted;
-        fn build_protocol(&mut self, _: &Address) -> Option<Self::Protocol> {
-            None
-        }
-        fn stop_factory(&mut self) {
-            self.0.take().unwrap().resolve(());
-        }
+fn a_deferred_fired_in_stop_factory_runs_its_chain() {
+    let prepare = |reactor: &Reactor| {
+        let log = Log::default();
+        let (resolver, deferred) = reactor.deferred();
+        let (a, b, c) = (log.clone(), log.clone(), log.clone());
+        drop(deferred.add_callback(move |()| a.add("a")).add_callback(move |()| b.add("b")));
+        let port = reactor.listen_tcp("127.0.0.1:0", Stopped(Some(resolver)));
+        assert!(port.is_ok());
+        reactor.add_system_event_trigger(Phase::After, SystemEvent::Shutdown, move |_| c.add("after"));
+        reactor.call_when_running(Reactor::stop);
+        log
+    };
+    let (memory, sockets) = (MemoryReactor::new(), real_reactor());
+    let logs = [prepare(&memory), prepare(&sockets)];
+    memory.settle();
+    run(&sockets);
+    for log in logs {
+        assert_eq!(log.entries(), ["a", "b", "after"]);
     }
-    let log = Log::default();
-    let reactor = real_reactor();
-    let (resolver, deferred) = reactor.deferred();
-    let (a, b, c) = (log.clone(), log.clone(), log.clone());
-    drop(deferred.add_callback(move |()| a.add("a")).add_callback(move |()| b.add("b")));
-    let _port = reactor.listen_tcp("127.0.0.1:0", F(Some(resolver))).unwrap();
-    reactor.add_system_event_trigger(Phase::After, SystemEvent::Shutdown, move |_| c.add("after"));
-    reactor.call_when_running(twistor_reactor::Reactor::stop);
-    run(&reactor);
-    assert_eq!(log.entries(), ["a", "b", "after"]);
 }

@@ -57,7 +57,7 @@ fn rig(on: impl Fn(&twistor_reactor::Transport, &Event<'_>) + 'static) -> Rig {
         shared.add(&event);
         on(transport, &event);
     });
-    let carried = Carried::new(&reactor, address(1), protocol, asked.clone()).expect("a place for it");
+    let carried = Carried::new(&reactor, address(1), protocol, asked.clone());
     Rig { reactor, carried, asked, log }
 }
 

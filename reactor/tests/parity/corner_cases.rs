@@ -84,7 +84,7 @@ fn high_is_not_told_twice() {
 #[test]
 fn drained_is_not_told_twice() {
     let (reactor, log, taken) = (MemoryReactor::new(), Log::default(), Taken::default());
-    let carried = Carried::new(&reactor, somewhere(), recorder(&log), taken.clone()).unwrap();
+    let carried = Carried::new(&reactor, somewhere(), recorder(&log), taken.clone());
     reactor.settle();
     let transport = carried.transport();
     for _ in 0..3 {
@@ -128,7 +128,7 @@ fn a_carried_connection_that_pauses_until_its_output_drains_ends_with_its_carrie
             _ => {}
         }
     });
-    let carried = Carried::new(&reactor, somewhere(), protocol, taken.clone()).unwrap();
+    let carried = Carried::new(&reactor, somewhere(), protocol, taken.clone());
     taken.blocked.set(true);
     carried.transport().write([7; 100_000]);
     reactor.settle();
@@ -147,13 +147,13 @@ fn a_carried_connection_made_as_the_reactor_stops_is_made_before_it_is_lost() {
         reactor.stop();
         let again = shared.clone();
         reactor.call_when_running(move |reactor| {
-            let _ = Carried::new(reactor, somewhere(), recorder(&again), Taken::default()).unwrap();
+            let _ = Carried::new(reactor, somewhere(), recorder(&again), Taken::default());
             let last = again.clone();
             reactor.call_when_running(move |reactor| {
-                let _ = Carried::new(reactor, somewhere(), recorder(&last), Taken::default()).unwrap();
+                let _ = Carried::new(reactor, somewhere(), recorder(&last), Taken::default());
             });
         });
-        let _ = Carried::new(reactor, somewhere(), recorder(&shared), Taken::default()).unwrap();
+        let _ = Carried::new(reactor, somewhere(), recorder(&shared), Taken::default());
     });
     reactor.settle();
     let entries = log.entries();
@@ -296,7 +296,7 @@ fn a_carried_connection_whose_reactor_is_dropped_before_it_was_made_is_over() {
     let protocol = scripted(move |_, _| {
         let _ = &mine;
     });
-    let carried = Carried::new(&reactor, somewhere(), protocol, Taken::default()).unwrap();
+    let carried = Carried::new(&reactor, somewhere(), protocol, Taken::default());
     drop(reactor);
     assert!(dropped.get(), "its protocol is still there");
     assert!(!carried.transport().is_connected());
@@ -305,7 +305,7 @@ fn a_carried_connection_whose_reactor_is_dropped_before_it_was_made_is_over() {
 #[test]
 fn a_carried_connection_that_writes_while_it_pauses_still_reads_what_came_before_the_end() {
     let (reactor, log) = (MemoryReactor::new(), Log::default());
-    let carried = Carried::new(&reactor, somewhere(), recorder(&log), Taken::default()).unwrap();
+    let carried = Carried::new(&reactor, somewhere(), recorder(&log), Taken::default());
     reactor.settle();
     let transport = carried.transport();
     transport.pause_producing(); // it is busy with a request
@@ -323,7 +323,7 @@ fn a_carried_connection_that_writes_while_it_pauses_still_reads_what_came_before
 #[test]
 fn a_carried_connection_that_writes_while_it_pauses_still_reads_later_what_came_before_the_end() {
     let (reactor, log) = (MemoryReactor::new(), Log::default());
-    let carried = Carried::new(&reactor, somewhere(), recorder(&log), Taken::default()).unwrap();
+    let carried = Carried::new(&reactor, somewhere(), recorder(&log), Taken::default());
     reactor.settle();
     let transport = carried.transport();
     transport.pause_producing();

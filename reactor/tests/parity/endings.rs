@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::rc::Rc;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -241,21 +242,19 @@ fn what_came_before_a_reset_is_received_though_output_waits() {
     play(&reactor, move || {
         let mut peer = dial(&address);
         seen.wait_for(1, "made");
-        std::thread::sleep(Duration::from_millis(50));
-        let (sender, receiver) = std::sync::mpsc::channel::<()>();
-        let (sender2, receiver2) = std::sync::mpsc::channel::<()>();
+        let (go_on, wait) = channel::<()>();
+        let (busy, is_busy) = channel::<()>();
         // the loop is busy with something else
         handle
             .call_from_thread(move |_| {
-                sender2.send(()).unwrap();
-                receiver.recv().unwrap();
+                busy.send(()).unwrap();
+                wait.recv().unwrap();
             })
             .unwrap();
-        receiver2.recv().unwrap();
+        is_busy.recv().unwrap();
         peer.write_all(b"too large").unwrap();
-        drop(peer); // with unread bytes: RST
-        std::thread::sleep(Duration::from_millis(50));
-        sender.send(()).unwrap();
+        drop(peer); // with unread bytes: RST, which loopback delivers before this returns
+        go_on.send(()).unwrap();
         seen.wait_for(1, "lost");
     });
     assert_eq!(log.count("data too large"), 1, "{:?}", log.entries());
@@ -279,27 +278,21 @@ fn a_send_that_fails_later_in_the_turn_loses_nothing_that_came() {
     });
     let port = reactor.listen_tcp("127.0.0.1:0", factory).unwrap();
     let (address, seen) = (port.address().clone(), log.clone());
-    let handle = reactor.handle();
-    let t = made.clone();
-    let (s, r) = std::sync::mpsc::channel::<()>();
-    let (s2, r2) = std::sync::mpsc::channel::<()>();
+    let (go_on, wait) = channel::<()>();
+    let (busy, is_busy) = channel::<()>();
     // a timer that blocks, then writes: in the turn in which the bytes come
-    let l = log.clone();
     reactor.call_later(Duration::from_millis(200), move || {
-        s2.send(()).unwrap();
-        r.recv().unwrap();
-        t.borrow()[0].write("news");
-        l.add("written");
+        busy.send(()).unwrap();
+        wait.recv().unwrap();
+        made.borrow()[0].write("news");
     });
-    let _ = handle;
     play(&reactor, move || {
         let mut peer = dial(&address);
         seen.wait_for(1, "made");
-        r2.recv().unwrap();
+        is_busy.recv().unwrap();
         peer.write_all(b"bye").unwrap();
-        drop(peer);
-        std::thread::sleep(Duration::from_millis(50));
-        s.send(()).unwrap();
+        drop(peer); // with unread bytes: RST
+        go_on.send(()).unwrap();
         seen.wait_for(1, "lost");
     });
     assert_eq!(log.count("data bye"), 1, "{:?}", log.entries());

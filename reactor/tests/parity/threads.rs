@@ -217,7 +217,7 @@ fn a_job_ends_though_the_mailbox_was_full() {
         slot.set(Some(r.ok()));
         stop.stop();
     }));
-    std::thread::sleep(Duration::from_millis(100));
+    std::thread::sleep(Duration::from_millis(100)); // nothing tells when a thread has given its result back
     let stop = reactor.clone();
     reactor.call_later(Duration::from_secs(2), move || stop.stop());
     reactor.run().unwrap();
